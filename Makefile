@@ -1,0 +1,47 @@
+# Newswire's targets; `make help` lists them.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+
+GO          ?= go
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 20s
+TESTTIMEOUT ?= 9m
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The recipe becomes the demo (exec), so that Ctrl-C reaches it and nothing else.
+demo: ## run the whole system on this machine; installs PostgreSQL where it is missing
+	@.ci/install postgresql
+	@$(GO) build -trimpath -o bin/newswire ./cmd/newswire
+	@exec ./bin/newswire demo $(DEMOFLAGS)
+
+build: ## build bin/newswire
+	$(GO) build -trimpath -o bin/newswire ./cmd/newswire
+
+test: lint ## vet, staticcheck and all tests under the race detector; installs PostgreSQL and Chromium where they are missing
+	@.ci/install postgresql chromium fonts compiler
+	$(GO) test -race -timeout $(TESTTIMEOUT) ./...
+
+lint: ## gofmt, go vet and staticcheck
+	@wrong="$$("$$($(GO) env GOROOT)/bin/gofmt" -l .)"; \
+	if [ -n "$$wrong" ]; then echo "gofmt would change these files; run gofmt -w on them:"; echo "$$wrong"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+# Minimising is cut short: an input that covers new code only sometimes would
+# take up the whole time.
+fuzz: ## run every fuzz test for FUZZTIME (20s)
+	@$(GO) list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r package dir; do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$dir"/*_test.go 2>/dev/null); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$package" || exit 1; \
+		done; \
+	done
+
+clean: ## remove bin/
+	rm -rf bin

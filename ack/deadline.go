@@ -1,0 +1,183 @@
+package ack
+
+import (
+	"container/heap"
+	"time"
+
+	"newswire/fanout/journal"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// wait is a deadline of some readers of one message.
+type wait struct {
+	entry   *entry
+	due     time.Time
+	tries   int             // deadlines that have passed for them
+	readers *roaring.Bitmap // nil: the whole audience
+}
+
+// waitHeap holds waits by due.
+type waitHeap []wait
+
+func (h waitHeap) Len() int           { return len(h) }
+func (h waitHeap) Less(a, b int) bool { return h[a].due.Before(h[b].due) }
+func (h waitHeap) Swap(a, b int)      { h[a], h[b] = h[b], h[a] }
+func (h *waitHeap) Push(w any)        { *h = append(*h, w.(wait)) }
+func (h *waitHeap) Pop() any {
+	last := len(*h) - 1
+	w := (*h)[last]
+	(*h)[last] = wait{}
+	*h = (*h)[:last]
+	return w
+}
+
+// add tells whether the new wait is the first to fall.
+func (h *waitHeap) add(w wait) (first bool) {
+	heap.Push(h, w)
+	return (*h)[0].entry == w.entry && (*h)[0].due.Equal(w.due)
+}
+
+// noneBefore moves every wait to at least due.
+func (h *waitHeap) noneBefore(due time.Time) {
+	for i := range *h {
+		if (*h)[i].due.Before(due) {
+			(*h)[i].due = due
+		}
+	}
+	heap.Init(h)
+}
+
+// untilDue is how long nothing falls.
+func (l *Ledger) untilDue() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.armed || len(l.waits) == 0 {
+		return time.Hour
+	}
+	return max(0, time.Until(l.waits[0].due))
+}
+
+// fall acts on every deadline that has come.
+func (l *Ledger) fall(now time.Time, c Courier) {
+	for {
+		l.mu.Lock()
+		if !l.armed || len(l.waits) == 0 || l.waits[0].due.After(now) {
+			l.mu.Unlock()
+			return
+		}
+		w := heap.Pop(&l.waits).(wait)
+		of := w.readers
+		if of == nil {
+			of = w.entry.audience
+		}
+		due := w.entry.waiting(of)
+		l.mu.Unlock()
+		if due.IsEmpty() {
+			continue
+		}
+		presence := c.Presence(due, l.cfg.Timeout) // not under the lock: it asks the pools
+		for _, again := range l.judge(w, due, presence, now) {
+			c.Resend(w.entry.seq, again.n, again.readers)
+			l.m.retried(again.n, again.readers)
+		}
+	}
+}
+
+// resend is an attempt to be made for some readers.
+type resend struct {
+	n       int
+	readers *roaring.Bitmap
+}
+
+// judge decides for each reader whose deadline has come: wait on, send again,
+// or give up.
+func (l *Ledger) judge(w wait, due *roaring.Bitmap, p Presence, now time.Time) (again []resend) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := w.entry
+	for _, g := range e.groups(e.waiting(due)) { // acknowledgements may have come meanwhile
+		l.postponeLocked(w, &g, p, now)
+		if g.readers.IsEmpty() {
+			continue
+		}
+		here := roaring.And(g.readers, p.Connected)
+		away := roaring.AndNot(g.readers, p.Connected)
+		switch {
+		case g.n == 0:
+			l.giveUpLocked(e, ReasonSlowReader, here, now)
+			l.giveUpLocked(e, ReasonDisconnected, away, now)
+		case max(g.n-1, w.tries) >= l.cfg.Retries:
+			l.giveUpLocked(e, ReasonAckTimeout, g.readers, now)
+		default:
+			l.giveUpLocked(e, ReasonAckTimeout, away, now)
+			if !here.IsEmpty() {
+				again = append(again, resend{g.n + 1, here})
+				l.waits.add(wait{e, now.Add(l.cfg.wait(g.n + 1)), w.tries + 1, here})
+			}
+		}
+	}
+	return again
+}
+
+// postponeLocked takes those out of a group whose time has not come after all,
+// and gives them a new deadline: who was sent a replay since, who has just
+// come, and who has been away for less than an ack timeout.
+func (l *Ledger) postponeLocked(w wait, g *group, p Presence, now time.Time) {
+	e := w.entry
+	limit := e.opened.Add(l.cfg.total())
+	if due := g.at.Add(l.cfg.wait(g.n)); g.n > 0 && due.After(now.Add(time.Millisecond)) && now.Before(limit) {
+		l.waits.add(wait{e, due, w.tries, g.readers})
+		g.readers = roaring.New()
+		return
+	}
+	later := make(map[time.Time]*roaring.Bitmap)
+	for r, changed := range p.Changed {
+		if !g.readers.Contains(uint32(r)) {
+			continue
+		}
+		due := changed.Add(l.cfg.Timeout)
+		if here := p.Connected.Contains(uint32(r)); here && g.n > 0 {
+			if changed.Before(g.at) || !now.Before(limit) {
+				continue // it was sent on this connection, or has flapped for too long
+			}
+			due = changed.Add(l.cfg.wait(g.n))
+		}
+		if due = due.Truncate(10 * time.Millisecond).Add(10 * time.Millisecond); !due.After(now) {
+			continue
+		}
+		g.readers.Remove(uint32(r))
+		if later[due] == nil {
+			later[due] = roaring.New()
+		}
+		later[due].Add(uint32(r))
+	}
+	for due, readers := range later {
+		l.waits.add(wait{e, due, w.tries, readers})
+	}
+}
+
+// giveUpLocked puts readers on the way to Kafka.
+func (l *Ledger) giveUpLocked(e *entry, why Reason, readers *roaring.Bitmap, now time.Time) {
+	if readers.IsEmpty() {
+		return
+	}
+	g := &giveUp{entry: e, reason: why, at: now, readers: readers, flight: roaring.New()}
+	e.givenUp = append(e.givenUp, g)
+	l.outbox = append(l.outbox, g)
+	l.offer()
+}
+
+// offer makes Next look for work.
+func (l *Ledger) offer() {
+	select {
+	case l.supply <- struct{}{}:
+	default: // the token is there already
+	}
+}
+
+// flown is one hand-over that the sender has.
+type flown struct {
+	g      *giveUp
+	reader journal.Reader
+}

@@ -1,0 +1,268 @@
+// Package ack keeps account of every message and every reader of its audience
+// until the reader has acknowledged it or Kafka has it.
+//
+// The account of a message is a handful of bitmaps over reader numbers, and one
+// timer serves all deadlines. A reader who does not acknowledge is sent the
+// message again, a few times with growing waits; who is not connected for a
+// whole ack timeout, or never acknowledges, is given up: the ledger's entry is
+// then the outbox from which ack/offline fills the topic news-offline.
+package ack
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"newswire/fanout/journal"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config says how long a reader has.
+type Config struct {
+	Timeout time.Duration // to acknowledge the first attempt; at least 100 ms
+	Retries int           // further attempts; 0 or more
+	Backoff float64       // each wait is so many times the one before; 1 or more
+}
+
+// wait is how long a reader has to acknowledge attempt n.
+func (c Config) wait(n int) time.Duration {
+	d := float64(c.Timeout) * math.Pow(c.Backoff, float64(n-1))
+	return time.Duration(min(d, float64(math.MaxInt64/4)))
+}
+
+// total is how long a message is with a reader who is there and silent.
+func (c Config) total() (sum time.Duration) {
+	for n := range c.Retries + 1 {
+		sum += c.wait(n + 1)
+	}
+	return sum
+}
+
+// Courier reaches the readers who are connected.
+type Courier interface {
+	// Presence tells which of some readers are connected, and of those who came
+	// or went within lately, when that was.
+	Presence(of *roaring.Bitmap, lately time.Duration) Presence
+	// Resend queues attempt n of a message for those of readers who are
+	// connected. It does not block for long.
+	Resend(seq journal.Seq, n int, readers *roaring.Bitmap)
+}
+
+// Presence is what a Courier knows about some readers.
+type Presence struct {
+	Connected *roaring.Bitmap
+	Changed   map[journal.Reader]time.Time
+}
+
+// Names gives the readers' names.
+type Names interface {
+	Name(journal.Reader) (name string, ok bool, err error)
+}
+
+// flushAfter is how long a change of an account may wait for others to be
+// written with it. What a crash takes with it is sent again.
+const flushAfter = 50 * time.Millisecond
+
+// Ledger is the account of all messages.
+type Ledger struct {
+	cfg   Config // fixed by New
+	j     *journal.Journal
+	names Names
+	log   *slog.Logger
+	m     *metrics
+
+	wake   chan struct{} // holds one token when Run should look at its timers
+	supply chan struct{} // holds one token when Next should look for work
+
+	mu       sync.Mutex                 // guards the rest, and every entry
+	entries  map[journal.Seq]*entry     // all that is in memory
+	ids      map[journal.ID]journal.Seq // of entries
+	open     []*entry                   // in Seq order, with some that have left memory
+	released int                        // about how many of open have left memory
+	opened   journal.Seq                // the last message that Open saw
+	waits    waitHeap
+	dirty    []*entry
+	floors   map[journal.Reader]journal.Seq // nothing before it is unread
+	armed    bool                           // deadlines may fall
+	pairs    int                            // reader and message, neither read nor handed over
+
+	outbox  []*giveUp // oldest first
+	flight  []flown   // what the sender has now
+	cancels []Cancel  // oldest first; those at the front may be with the sender
+	added   []Cancel  // of cancels, those that are not on disk yet
+}
+
+// New loads what is not settled. It starts nothing.
+func New(cfg Config, j *journal.Journal, names Names, log *slog.Logger, reg prometheus.Registerer) (*Ledger, error) {
+	l := &Ledger{
+		cfg: cfg, j: j, names: names, log: log,
+		wake: make(chan struct{}, 1), supply: make(chan struct{}, 1),
+		entries: make(map[journal.Seq]*entry),
+		ids:     make(map[journal.ID]journal.Seq),
+		floors:  make(map[journal.Reader]journal.Seq),
+	}
+	l.m = newMetrics(reg, l)
+	if err := l.load(time.Now()); err != nil {
+		return nil, fmt.Errorf("load ledger: %w", err)
+	}
+	return l, nil
+}
+
+// load takes up every entry that is not settled, and the cancels that Kafka
+// does not have.
+func (l *Ledger) load(now time.Time) error {
+	return l.j.View(func(v journal.View) error {
+		if key, ok, err := v.Last(journal.SpaceAudience); err != nil {
+			return err
+		} else if ok {
+			l.opened = journal.SeqOf(key)
+		}
+		err := v.Scan(journal.SpaceOpen, nil, func(key, _ []byte) (bool, error) {
+			e, ok, err := loadEntry(v, journal.SeqOf(key))
+			if err != nil || !ok {
+				return err == nil, err
+			}
+			e.opened = now
+			l.insertLocked(e)
+			l.open = append(l.open, e)
+			l.pairs += e.left
+			l.waits.add(wait{entry: e, due: now.Add(l.cfg.Timeout)})
+			return true, nil
+		})
+		if err != nil {
+			return err
+		}
+		return v.Scan(journal.SpaceCancels, nil, func(key, value []byte) (bool, error) {
+			c, err := decodeCancel(key, value)
+			l.cancels = append(l.cancels, c)
+			return err == nil, err
+		})
+	})
+}
+
+func (l *Ledger) insertLocked(e *entry) {
+	l.entries[e.seq] = e
+	l.ids[e.id] = e.seq
+}
+
+// Arm lets deadlines fall, none earlier than one ack timeout from now: readers
+// get the time to come back after a start. Until then nobody is given up.
+func (l *Ledger) Arm() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.armed {
+		l.armed = true
+		l.graceLocked(time.Now())
+	}
+}
+
+// graceLocked moves every deadline to at least one ack timeout from now.
+func (l *Ledger) graceLocked(now time.Time) {
+	l.waits.noneBefore(now.Add(l.cfg.Timeout))
+	l.poke()
+}
+
+// poke makes Run look at its timers.
+func (l *Ledger) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // the token is there already
+	}
+}
+
+// Open begins the account of a message, with its record in u. A message that
+// nobody shall have has none. It is called in Seq order.
+func (l *Ledger) Open(u *journal.Update, seq journal.Seq, m *journal.Message, audience *roaring.Bitmap) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.opened = seq
+	if audience.IsEmpty() {
+		return
+	}
+	e := newEntry(seq, m.ID, now, audience)
+	storeAudience(u, e)
+	u.Set(journal.SpaceOpen.Seq(seq), nil)
+	l.insertLocked(e)
+	l.open = append(l.open, e)
+	l.pairs += e.left
+	if l.waits.add(wait{entry: e, due: now.Add(l.cfg.Timeout)}) {
+		l.poke()
+	}
+}
+
+// Sent notes that attempts are being written to a reader. It is called before
+// the write, so that no acknowledgement can overtake it.
+func (l *Ledger) Sent(r journal.Reader, attempts []journal.Attempt) error {
+	now := time.Now()
+	return l.with(attempts, func(e *entry, a journal.Attempt) { e.record(r, a.N, now) })
+}
+
+// Unsent takes Sent back when the write failed.
+func (l *Ledger) Unsent(r journal.Reader, attempts []journal.Attempt) error {
+	return l.with(attempts, func(e *entry, a journal.Attempt) { e.unrecord(r, a.N) })
+}
+
+// with calls act for the entry of each attempt, under the lock.
+func (l *Ledger) with(attempts []journal.Attempt, act func(*entry, journal.Attempt)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range attempts {
+		e, err := l.entryLocked(a.Seq)
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			continue // no longer kept, or nobody's
+		}
+		was := e.dirty
+		act(e, a)
+		l.dirtiedLocked(e, was)
+	}
+	return nil
+}
+
+// dirtiedLocked puts an entry on the list to be written when it became dirty.
+func (l *Ledger) dirtiedLocked(e *entry, was bool) {
+	if !was && e.dirty {
+		if len(l.dirty) == 0 {
+			l.poke()
+		}
+		l.dirty = append(l.dirty, e)
+	}
+}
+
+// entryLocked gives an entry from memory, or else from disk, where those are
+// that were settled long ago. It lets go of the lock while it reads.
+func (l *Ledger) entryLocked(seq journal.Seq) (*entry, error) {
+	if e := l.entries[seq]; e != nil {
+		return e, nil
+	}
+	l.mu.Unlock()
+	var e *entry
+	err := l.j.View(func(v journal.View) (err error) {
+		e, _, err = loadEntry(v, seq)
+		return err
+	})
+	l.mu.Lock()
+	if err != nil || e == nil {
+		return nil, err
+	}
+	if other := l.entries[seq]; other != nil {
+		return other, nil // somebody was quicker
+	}
+	if e.left > 0 {
+		return nil, fmt.Errorf("ledger entry %d is not settled and not in memory", seq)
+	}
+	l.insertLocked(e)
+	e.dirty = true // so that it is written, and then leaves memory again
+	if len(l.dirty) == 0 {
+		l.poke()
+	}
+	l.dirty = append(l.dirty, e)
+	return e, nil
+}

@@ -1,0 +1,228 @@
+package ack
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"newswire/fanout/journal"
+)
+
+// Next waits until something is to be handed over or cancelled, and gives at
+// most limit of it, the oldest first. What it gave is with the caller until
+// Settle; there is one caller. The error is ctx's or the journal's.
+func (l *Ledger) Next(ctx context.Context, limit int) ([]HandOver, []Cancel, error) {
+	for {
+		l.mu.Lock()
+		l.takeOffLocked(limit)
+		flight := slices.Clone(l.flight)
+		cancels := slices.Clone(l.cancels[:min(limit-len(flight), len(l.cancels))])
+		l.mu.Unlock()
+		if len(flight)+len(cancels) > 0 {
+			overs, addressed, err := l.describe(flight, cancels)
+			if err != nil || len(overs)+len(addressed) > 0 {
+				return overs, addressed, err
+			}
+			continue // all of it was for readers who were deleted
+		}
+		select {
+		case <-l.supply:
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+}
+
+// takeOffLocked marks the oldest hand-overs as being with the sender.
+func (l *Ledger) takeOffLocked(limit int) {
+	l.outbox = slices.DeleteFunc(l.outbox, func(g *giveUp) bool {
+		if !g.readers.IsEmpty() {
+			return false
+		}
+		g.entry.givenUp = slices.DeleteFunc(g.entry.givenUp, func(other *giveUp) bool { return other == g })
+		return true
+	})
+	l.flight = l.flight[:0]
+	for _, g := range l.outbox {
+		for it := g.readers.Iterator(); it.HasNext() && len(l.flight) < limit; {
+			r := it.Next()
+			g.flight.Add(r)
+			l.flight = append(l.flight, flown{g, journal.Reader(r)})
+		}
+		if len(l.flight) == limit {
+			return
+		}
+	}
+}
+
+// describe adds what the records tell to what the sender takes.
+func (l *Ledger) describe(flight []flown, cancels []Cancel) ([]HandOver, []Cancel, error) {
+	var overs []HandOver
+	for _, f := range flight {
+		e := f.g.entry
+		m, kept, err := l.j.Message(e.seq)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !kept {
+			return nil, nil, fmt.Errorf("hand over message %s: it is not in the journal", e.id)
+		}
+		name, known, err := l.names.Name(f.reader)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !known {
+			l.forget(f)
+			continue
+		}
+		l.mu.Lock()
+		n, first := e.attempts(f.reader)
+		l.mu.Unlock()
+		overs = append(overs, HandOver{
+			Seq: e.seq, Reader: f.reader, Name: name, Message: m,
+			Reason: f.g.reason, Attempts: n, FirstSent: first, Due: f.g.at,
+		})
+	}
+	return overs, l.address(cancels), nil
+}
+
+// address gives cancels the key of the record that they take back. Those whose
+// reader was deleted have nobody left to disturb.
+func (l *Ledger) address(cancels []Cancel) (addressed []Cancel) {
+	for _, c := range cancels {
+		name, known, err := l.names.Name(c.Reader)
+		if err != nil || !known {
+			l.mu.Lock()
+			l.cancels = slices.DeleteFunc(l.cancels, func(other Cancel) bool { return other == c })
+			l.dropCancelLocked(c)
+			l.mu.Unlock()
+			continue
+		}
+		c.CeID = CeID(c.ID, name)
+		addressed = append(addressed, c)
+	}
+	return addressed
+}
+
+// forget drops a reader who was deleted from a message's audience.
+func (l *Ledger) forget(f flown) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e, was := f.g.entry, f.g.entry.dirty
+	f.g.readers.Remove(uint32(f.reader))
+	f.g.flight.Remove(uint32(f.reader))
+	l.flight = slices.DeleteFunc(l.flight, func(other flown) bool { return other == f })
+	if !e.read.CheckedAdd(uint32(f.reader)) {
+		return
+	}
+	e.left--
+	l.pairs--
+	e.dirty = true
+	l.m.acks[howForgotten].Inc()
+	l.dirtiedLocked(e, was)
+}
+
+// Settle tells what became of the batch that Next gave last: whether Kafka has
+// acknowledged each hand-over and each cancel. The rest is given again.
+func (l *Ledger) Settle(handed, cancelled []bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(handed) != len(l.flight) || len(cancelled) > len(l.cancels) {
+		return fmt.Errorf("settle %d hand-overs and %d cancels: %d and %d were given",
+			len(handed), len(cancelled), len(l.flight), len(l.cancels))
+	}
+	for i, f := range l.flight {
+		l.landLocked(f, handed[i])
+	}
+	l.flight = l.flight[:0]
+	var rest []Cancel
+	for i, c := range l.cancels {
+		if i >= len(cancelled) || !cancelled[i] {
+			rest = append(rest, c)
+			continue
+		}
+		l.dropCancelLocked(c)
+	}
+	l.cancels = rest
+	l.offer()
+	return nil
+}
+
+// landLocked ends one hand-over. An acknowledgement that came during the
+// flight wins only if Kafka does not have the record.
+func (l *Ledger) landLocked(f flown, handed bool) {
+	e, r := f.g.entry, uint32(f.reader)
+	was := e.dirty
+	f.g.flight.Remove(r)
+	acked := e.read.Contains(r)
+	if !handed && !acked {
+		return // stays given up, and is given again
+	}
+	f.g.readers.Remove(r)
+	if handed {
+		e.handed.Add(r)
+		if acked {
+			l.cancelLocked(e, f.reader, CauseAcked)
+		}
+	}
+	e.left--
+	l.pairs--
+	e.dirty = true
+	if f.g.readers.IsEmpty() {
+		e.givenUp = slices.DeleteFunc(e.givenUp, func(g *giveUp) bool { return g == f.g })
+	}
+	l.dirtiedLocked(e, was)
+}
+
+// cancelLocked tells the compensation service not to send what it was given.
+func (l *Ledger) cancelLocked(e *entry, r journal.Reader, cause string) {
+	c := Cancel{Seq: e.seq, Reader: r, ID: e.id, Cause: cause}
+	l.cancels = append(l.cancels, c)
+	if len(l.added) == 0 {
+		l.poke()
+	}
+	l.added = append(l.added, c)
+	l.offer()
+}
+
+func (l *Ledger) dropCancelLocked(c Cancel) {
+	l.added = append(l.added, Cancel{Seq: c.Seq, Reader: c.Reader}) // no cause: deletes the record
+	l.poke()
+}
+
+func cancelKey(c Cancel) []byte {
+	return binary.BigEndian.AppendUint32(journal.SpaceCancels.Seq(c.Seq), uint32(c.Reader))
+}
+
+func storeCancel(u *journal.Update, c Cancel) {
+	if c.Cause == "" {
+		u.Delete(cancelKey(c))
+		return
+	}
+	u.Set(cancelKey(c), append([]byte(c.ID.String()), c.Cause...))
+}
+
+func decodeCancel(key, value []byte) (Cancel, error) {
+	if len(key) != 1+8+4 || len(value) < maxIDText {
+		return Cancel{}, fmt.Errorf("cancel %x: %w", key, errDamaged)
+	}
+	id, err := journal.ParseID(string(value[:maxIDText]))
+	if err != nil {
+		return Cancel{}, fmt.Errorf("cancel %x: %w", key, errDamaged)
+	}
+	return Cancel{
+		Seq:    journal.SeqOf(key),
+		Reader: journal.Reader(binary.BigEndian.Uint32(key[9:])),
+		ID:     id,
+		Cause:  string(value[maxIDText:]),
+	}, nil
+}
+
+// count is how many readers wait for the sender.
+func count(outbox []*giveUp) (n int) {
+	for _, g := range outbox {
+		n += int(g.readers.GetCardinality())
+	}
+	return n
+}

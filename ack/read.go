@@ -1,0 +1,98 @@
+package ack
+
+import (
+	"time"
+
+	"newswire/fanout/journal"
+)
+
+// Ack notes that a reader has acknowledged messages. Acknowledging twice, or
+// what was not sent to this reader, changes nothing.
+func (l *Ledger) Ack(r journal.Reader, ids []journal.ID) error {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range ids {
+		seq, ok := l.ids[id]
+		if !ok {
+			l.mu.Unlock()
+			place, err := l.j.Find(id)
+			l.mu.Lock()
+			if err != nil {
+				return err
+			}
+			if !place.Exact {
+				l.m.acks[howUnknown].Inc()
+				continue
+			}
+			seq = place.Seq
+		}
+		if err := l.ackLocked(r, seq, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) ackLocked(r journal.Reader, seq journal.Seq, now time.Time) error {
+	e, err := l.entryLocked(seq)
+	if err != nil {
+		return err
+	}
+	if e == nil || !e.audience.Contains(uint32(r)) {
+		l.m.acks[howUnknown].Inc()
+		return nil
+	}
+	if n, _ := e.attempts(r); n == 0 {
+		l.m.acks[howUnknown].Inc()
+		return nil
+	}
+	l.readLocked(e, r, now, howInTime)
+	return nil
+}
+
+// Read notes that a poll has brought messages to a reader.
+func (l *Ledger) Read(r journal.Reader, seqs []journal.Seq) error {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, seq := range seqs {
+		e, err := l.entryLocked(seq)
+		if err != nil {
+			return err
+		}
+		if e != nil && e.audience.Contains(uint32(r)) {
+			l.readLocked(e, r, now, howPolled)
+		}
+	}
+	return nil
+}
+
+// readLocked moves one pair to its final state, or tells the compensation
+// service when Kafka has it already.
+func (l *Ledger) readLocked(e *entry, r journal.Reader, now time.Time, how how) {
+	was := e.dirty
+	if !e.read.CheckedAdd(uint32(r)) {
+		l.m.acks[howAgain].Inc()
+		return
+	}
+	e.dirty = true
+	switch {
+	case e.handed.Contains(uint32(r)):
+		how = howLate
+		l.cancelLocked(e, r, CauseAcked)
+	case e.flying(r):
+		how = howLate // Settle decides: Kafka's answer makes it handed over
+	default:
+		if e.takeBack(r) {
+			how = howLate
+		}
+		e.left--
+		l.pairs--
+	}
+	l.m.acks[how].Inc()
+	if how == howInTime {
+		l.m.ackTime.Observe(now.Sub(e.opened).Seconds())
+	}
+	l.dirtiedLocked(e, was)
+}

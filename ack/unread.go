@@ -1,0 +1,92 @@
+package ack
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"newswire/fanout/journal"
+)
+
+// Unread gives, in Seq order, the messages behind after that a reader has not
+// read, handed over or not, at most limit. through is the position up to which
+// the answer is complete. Each comes with the attempt that a replay repeats.
+func (l *Ledger) Unread(r journal.Reader, after journal.Seq, limit int) (found []journal.Attempt, through journal.Seq, err error) {
+	l.mu.Lock()
+	floor := l.floors[r]
+	from := max(after+1, floor)
+	through = l.opened
+	for _, e := range l.open {
+		if len(found) == limit {
+			break
+		}
+		if e.seq >= from && l.entries[e.seq] == e && e.audience.Contains(uint32(r)) && !e.read.Contains(uint32(r)) {
+			found = append(found, l.replayLocked(e, r))
+		}
+	}
+	l.mu.Unlock()
+	settled, err := l.unreadOnDisk(r, from, limit)
+	if err != nil {
+		return nil, 0, fmt.Errorf("unread of reader %d: %w", r, err)
+	}
+	found = append(found, settled...)
+	found = slices.DeleteFunc(found, func(a journal.Attempt) bool { return a.Seq > through })
+	slices.SortFunc(found, func(a, b journal.Attempt) int { return cmp.Compare(a.Seq, b.Seq) })
+	found = slices.CompactFunc(found, func(a, b journal.Attempt) bool { return a.Seq == b.Seq })
+	if len(found) >= limit {
+		found = found[:limit]
+		through = found[limit-1].Seq
+	}
+	if after+1 <= max(floor, 1) { // nothing below the floor was passed over
+		l.raiseFloor(r, found, through)
+	}
+	return found, through, nil
+}
+
+// raiseFloor remembers where a reader's next search may begin.
+func (l *Ledger) raiseFloor(r journal.Reader, found []journal.Attempt, through journal.Seq) {
+	floor := through + 1
+	if len(found) > 0 {
+		floor = found[0].Seq
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.floors[r] = max(l.floors[r], floor)
+}
+
+func (l *Ledger) replayLocked(e *entry, r journal.Reader) journal.Attempt {
+	n, _ := e.attempts(r)
+	return journal.Attempt{Seq: e.seq, N: max(n, 1), Replay: true}
+}
+
+// unreadOnDisk finds unread messages among those that are settled.
+func (l *Ledger) unreadOnDisk(r journal.Reader, from journal.Seq, limit int) (found []journal.Attempt, err error) {
+	var seqs []journal.Seq
+	err = l.j.View(func(v journal.View) error {
+		return v.Scan(journal.SpaceUnread, journal.SpaceUnread.Seq(from), func(key, value []byte) (bool, error) {
+			d := reader{rest: value}
+			if d.bitmap().Contains(uint32(r)) {
+				seqs = append(seqs, journal.SeqOf(key))
+			}
+			if d.bad {
+				return false, fmt.Errorf("unread of %d: %w", journal.SeqOf(key), errDamaged)
+			}
+			return len(seqs) < limit, nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, seq := range seqs {
+		e, err := l.entryLocked(seq)
+		if err != nil {
+			return nil, err
+		}
+		if e != nil && !e.read.Contains(uint32(r)) {
+			found = append(found, l.replayLocked(e, r))
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,230 @@
+package cdc
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pglogrepl"
+
+	"newswire/cdc/pgjson"
+	"newswire/fanout/journal"
+)
+
+// shapes tells what a Relation message does not: a table's primary key and
+// how values of its types are printed.
+type shapes interface {
+	// primaryKey is empty when the table has none.
+	primaryKey(ctx context.Context, n name) ([]string, error)
+	types(ctx context.Context, oids []uint32) ([]pgjson.Type, error)
+}
+
+// assembler makes commits of the stream's messages. One goroutine owns it.
+type assembler struct {
+	tables    map[name]*table
+	shapes    shapes
+	epoch     uint16
+	metrics   *metrics
+	confirmed func() journal.LSN // the journal's
+	relations map[uint32]shape   // by the server's number
+
+	open    *journal.Commit // the transaction being read; nil between two
+	repeat  bool            // the journal has the open transaction for certain
+	ordinal uint32          // of the next row change in it
+}
+
+// shape is what a Relation message said: of a mapped table, either its
+// relation, or why the mapping no longer fits. Neither: an unmapped table.
+type shape struct {
+	relation *relation
+	misfit   error // told when a new row needs the mapping, not before
+}
+
+func (s shape) mapped() bool { return s.relation != nil || s.misfit != nil }
+
+func newAssembler(tables []*table, s shapes, epoch uint16, confirmed func() journal.LSN, m *metrics) *assembler {
+	a := &assembler{
+		tables:    make(map[name]*table),
+		shapes:    s,
+		epoch:     epoch,
+		metrics:   m,
+		confirmed: confirmed,
+		relations: make(map[uint32]shape),
+	}
+	for _, t := range tables {
+		a.tables[t.name] = t
+	}
+	return a
+}
+
+// step takes the stream's next message. done is the transaction that it
+// completes, if it does; idle is, when not 0, a position up to which the server
+// has sent everything.
+func (a *assembler) step(ctx context.Context, m pglogrepl.Message) (done *journal.Commit, idle journal.LSN, err error) {
+	switch m := m.(type) {
+	case *pglogrepl.BeginMessage:
+		return nil, 0, a.begin(m)
+	case *pglogrepl.CommitMessage:
+		done, err = a.commit(m)
+		return done, 0, err
+	case *pglogrepl.RelationMessage:
+		return nil, 0, a.relation(ctx, m)
+	case *pglogrepl.InsertMessage:
+		return nil, 0, a.insert(m)
+	case *pglogrepl.UpdateMessage:
+		return nil, 0, a.ignore(m.RelationID)
+	case *pglogrepl.DeleteMessage:
+		return nil, 0, a.ignore(m.RelationID)
+	case *pglogrepl.TruncateMessage:
+		return nil, 0, a.ignore(m.RelationIDs...)
+	case *pglogrepl.LogicalDecodingMessage:
+		// Outside of a transaction it stands where the server has come to: all
+		// that committed before it was sent before it.
+		if a.open == nil && !m.Transactional {
+			return nil, journal.LSN(m.LSN), nil
+		}
+	}
+	return nil, 0, nil // Type and Origin change nothing here
+}
+
+func (a *assembler) begin(m *pglogrepl.BeginMessage) error {
+	if a.open != nil {
+		return fmt.Errorf("begin %s within transaction %s: %w", m.FinalLSN, a.open.LSN, ErrMalformed)
+	}
+	a.open = &journal.Commit{
+		Epoch: a.epoch,
+		LSN:   journal.LSN(m.FinalLSN),
+		Time:  m.CommitTime.UTC(),
+	}
+	a.ordinal = 0
+	// Every confirmed position is the end of a record, so a commit record that
+	// begins below it was read. Its rows are not mapped again: they may have a
+	// shape from before a change that the configuration has followed.
+	a.repeat = a.open.LSN < a.confirmed()
+	return nil
+}
+
+func (a *assembler) commit(m *pglogrepl.CommitMessage) (*journal.Commit, error) {
+	if a.open == nil || a.open.LSN != journal.LSN(m.CommitLSN) {
+		return nil, fmt.Errorf("commit %s without its begin: %w", m.CommitLSN, ErrMalformed)
+	}
+	done := a.open
+	a.open = nil
+	done.End = journal.LSN(m.TransactionEndLSN)
+	a.metrics.transactions.Inc()
+	return done, nil
+}
+
+// relation learns a table's shape, which the server sends before the first row
+// and after every change of it.
+func (a *assembler) relation(ctx context.Context, m *pglogrepl.RelationMessage) error {
+	t := a.tables[name{m.Namespace, m.RelationName}]
+	if t == nil {
+		a.relations[m.RelationID] = shape{}
+		return nil
+	}
+	var oids []uint32
+	for _, c := range m.Columns {
+		oids = append(oids, c.DataType)
+	}
+	types, err := a.shapes.types(ctx, oids)
+	if err != nil {
+		return fmt.Errorf("load types of %s: %w", t.name, err)
+	}
+	var key []string
+	// With the default identity the marked columns are the primary key, as of
+	// this very point of the stream; the catalog knows only today's.
+	if !marksKey(m) {
+		if key, err = a.shapes.primaryKey(ctx, t.name); err != nil {
+			return fmt.Errorf("load primary key of %s: %w", t.name, err)
+		}
+	}
+	r, err := t.resolve(m, key, types)
+	if err == nil {
+		r.oddValue = a.metrics.oddValues.Inc
+	}
+	a.relations[m.RelationID] = shape{relation: r, misfit: err}
+	return nil
+}
+
+func marksKey(m *pglogrepl.RelationMessage) bool {
+	if m.ReplicaIdentity != 'd' {
+		return false
+	}
+	for _, c := range m.Columns {
+		if c.Flags&1 != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// change counts one row change and finds its table.
+func (a *assembler) change(relation uint32) (s shape, ordinal uint32, err error) {
+	if a.open == nil {
+		return s, 0, fmt.Errorf("row change outside of a transaction: %w", ErrMalformed)
+	}
+	s, known := a.relations[relation]
+	if !known {
+		return s, 0, fmt.Errorf("row of relation %d, which the stream has not described: %w", relation, ErrMalformed)
+	}
+	ordinal = a.ordinal
+	a.ordinal++
+	switch {
+	case !s.mapped():
+		a.count(rowUnmapped)
+	case a.repeat:
+		a.count(rowRepeated)
+	}
+	return s, ordinal, nil
+}
+
+func (a *assembler) insert(m *pglogrepl.InsertMessage) error {
+	s, ordinal, err := a.change(m.RelationID)
+	switch {
+	case err != nil || !s.mapped() || a.repeat:
+		return err
+	case s.misfit != nil:
+		return s.misfit
+	}
+	r := s.relation
+	if len(m.Tuple.Columns) != len(r.columns) {
+		return fmt.Errorf("row of %s with %d columns, want %d: %w", r.table.name, len(m.Tuple.Columns), len(r.columns), ErrMalformed)
+	}
+	published, err := r.isPublished(m.Tuple)
+	if err != nil {
+		return err
+	}
+	if !published {
+		a.count(rowUnpublished)
+		return nil
+	}
+	msg, err := r.message(m.Tuple, a.skippedTag)
+	if err != nil {
+		return err
+	}
+	msg.ID = journal.ID{Epoch: a.epoch, LSN: a.open.LSN, Ordinal: ordinal}
+	msg.Time = a.open.Time
+	a.open.Messages = append(a.open.Messages, msg)
+	a.count(rowPublish)
+	return nil
+}
+
+// ignore counts changes that make no message.
+func (a *assembler) ignore(relations ...uint32) error {
+	for _, id := range relations {
+		s, _, err := a.change(id)
+		if err != nil {
+			return err
+		}
+		if s.mapped() && !a.repeat {
+			a.count(rowIgnored)
+		}
+	}
+	return nil
+}
+
+func (a *assembler) count(fate rowFate) { a.metrics.rows.WithLabelValues(string(fate)).Inc() }
+
+func (a *assembler) skippedTag(why tagFate) {
+	a.metrics.tagsSkipped.WithLabelValues(string(why)).Inc()
+}

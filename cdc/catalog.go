@@ -1,0 +1,162 @@
+package cdc
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"newswire/cdc/pgjson"
+	"newswire/fanout/journal"
+)
+
+// queryTimeout bounds one look into the system catalogs.
+const queryTimeout = 15 * time.Second
+
+// catalog answers questions about the database over a normal connection, which
+// it opens when it is asked and keeps. One goroutine owns it.
+type catalog struct {
+	cfg  Config
+	conn *pgx.Conn // nil until asked
+}
+
+func (c *catalog) close() {
+	if c.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = c.conn.Close(ctx) // the server ends the session either way
+	c.conn = nil
+}
+
+// do runs f on a living connection, with a bound on its time.
+func (c *catalog) do(ctx context.Context, f func(context.Context, *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	if c.conn != nil && (c.conn.IsClosed() || c.conn.Ping(ctx) != nil) {
+		c.close()
+	}
+	if c.conn == nil {
+		conn, err := connect(ctx, c.cfg.DSN)
+		if err != nil {
+			return err
+		}
+		c.conn = conn
+	}
+	return f(ctx, c.conn)
+}
+
+// slotState is a row of pg_replication_slots, with the server's position.
+type slotState struct {
+	exists        bool
+	plugin        string
+	database      string
+	here          bool // in the database that we are connected to
+	active        bool
+	activePID     int32
+	walStatus     string
+	confirmed     journal.LSN
+	retained      int64
+	safe          *int64 // nil without a limit
+	serverPos     journal.LSN
+	senderTimeout time.Duration // 0: the server never ends a silent stream
+}
+
+const slotQuery = `
+SELECT s.slot_name IS NOT NULL, coalesce(s.plugin, ''), coalesce(s.database, ''), coalesce(s.database = pg_catalog.current_database(), false),
+       coalesce(s.active, false), coalesce(s.active_pid, 0), coalesce(s.wal_status, ''),
+       coalesce(s.confirmed_flush_lsn - '0/0'::pg_lsn, 0)::bigint,
+       coalesce(pos.lsn - s.restart_lsn, 0)::bigint, s.safe_wal_size,
+       (pos.lsn - '0/0'::pg_lsn)::bigint,
+       (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout')
+FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                  ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) pos
+LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1`
+
+// slot tells how the slot stands.
+func (c *catalog) slot(ctx context.Context) (s slotState, err error) {
+	err = c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		s, err = readSlot(ctx, conn, c.cfg.Slot)
+		return err
+	})
+	return s, err
+}
+
+func readSlot(ctx context.Context, conn *pgx.Conn, slot string) (s slotState, err error) {
+	var confirmed, serverPos, timeout int64
+	err = conn.QueryRow(ctx, slotQuery, slot).Scan(&s.exists, &s.plugin, &s.database, &s.here,
+		&s.active, &s.activePID, &s.walStatus, &confirmed, &s.retained, &s.safe, &serverPos, &timeout)
+	if err != nil {
+		return s, fmt.Errorf("read slot %q: %w", slot, err)
+	}
+	s.confirmed, s.serverPos = journal.LSN(confirmed), journal.LSN(serverPos)
+	s.senderTimeout = time.Duration(timeout) * time.Millisecond
+	return s, nil
+}
+
+// lost tells a slot whose log PostgreSQL has removed. That is final.
+func (s slotState) lost() bool { return s.walStatus == "lost" }
+
+// misfit tells in a sentence what keeps a slot that exists from being read, or
+// is nil.
+func (s slotState) misfit(slot string) error {
+	switch {
+	case s.plugin != "pgoutput":
+		return fmt.Errorf("replication slot %q has the plugin %q, not pgoutput; name another in postgres.slot and run `newswire setup --apply`", slot, s.plugin)
+	case !s.here:
+		return fmt.Errorf("replication slot %q belongs to database %q; name another in postgres.slot and run `newswire setup --apply`", slot, s.database)
+	}
+	return nil
+}
+
+const primaryKeyQuery = `
+SELECT a.attname::text
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey::smallint[])
+WHERE i.indisprimary AND n.nspname = $1 AND c.relname = $2
+ORDER BY a.attnum`
+
+func (c *catalog) primaryKey(ctx context.Context, n name) (columns []string, err error) {
+	err = c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		columns, err = readStrings(ctx, conn, primaryKeyQuery, n.schema, n.table)
+		return err
+	})
+	return columns, err
+}
+
+// types asks the server only when a type is not built in.
+func (c *catalog) types(ctx context.Context, oids []uint32) ([]pgjson.Type, error) {
+	types := make([]pgjson.Type, len(oids))
+	builtin := true
+	for i, oid := range oids {
+		var ok bool
+		types[i], ok = pgjson.Builtin(oid)
+		builtin = builtin && ok
+	}
+	if builtin {
+		return types, nil
+	}
+	err := c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		loaded, err := pgjson.Load(ctx, conn, oids)
+		if err != nil {
+			return err
+		}
+		for i, oid := range oids {
+			types[i] = loaded[oid]
+		}
+		return nil
+	})
+	return types, err
+}
+
+func readStrings(ctx context.Context, conn *pgx.Conn, query string, args ...any) ([]string, error) {
+	rows, err := conn.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}

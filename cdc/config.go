@@ -1,0 +1,203 @@
+package cdc
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Config says which slot to follow and what its rows mean.
+type Config struct {
+	DSN         string        // every form that pgx takes; required
+	Slot        string        // replication slot to read; required
+	Publication string        // publication that the slot follows; required
+	Heartbeat   time.Duration // between two heartbeat messages; 0 means none
+	Tables      []Table       // at least one
+}
+
+// Table says how rows of one table become messages.
+type Table struct {
+	Name       string     // schema.table; without a schema it is public
+	Tags       Tags       // where the tags stand
+	DefaultTag string     // when a row has no usable tag; "" means general
+	Data       []string   // columns that readers get; empty means all
+	Published  *Published // which rows are news; nil means all
+}
+
+// Tags names the columns that carry the tags: exactly one field is set.
+type Tags struct {
+	Column  string   // an array, a jsonb array, or comma separated text
+	Columns []string // each adds its value, or its elements
+	Query   string   // not supported by this version
+}
+
+// Published limits a table to rows that are news.
+type Published struct {
+	Column  string // must hold Equals
+	Equals  string
+	Reached bool // not supported by this version
+}
+
+// Limits that CONTRACT and PostgreSQL set.
+const (
+	maxTagBytes  = 128
+	maxDataBytes = 1 << 20
+	maxNameBytes = 63 // PostgreSQL's NAMEDATALEN - 1
+	anyTag       = "*"
+	generalTag   = "general"
+)
+
+// slotName is what PostgreSQL takes as a slot's name.
+var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+
+// compile checks the whole configuration and reads the tables' names. The
+// error joins every fault, each beginning with the key it is about.
+func (c Config) compile() ([]*table, error) {
+	var faults []error
+	fault := func(key, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("postgres.%s: %s", key, fmt.Sprintf(format, args...)))
+	}
+	if c.DSN == "" {
+		fault("dsn", "is required")
+	} else if _, err := pgx.ParseConfig(c.DSN); err != nil {
+		// pgx's own text may quote the connection string, password included.
+		fault("dsn", "cannot be read: want postgres://user@host/database or key=value pairs")
+	}
+	if !slotName.MatchString(c.Slot) {
+		fault("slot", "%q is no slot name: want 1 to 63 of a-z, 0-9 and _", c.Slot)
+	}
+	if c.Publication == "" || len(c.Publication) > maxNameBytes || strings.Contains(c.Publication, "\x00") {
+		fault("publication", "want a name of 1 to %d bytes", maxNameBytes)
+	}
+	if c.Heartbeat < 0 {
+		fault("heartbeat", "must not be negative; 0 turns it off")
+	}
+	if len(c.Tables) == 0 {
+		fault("tables", "name at least one table")
+	}
+	seen := make(map[name]int)
+	var tables []*table
+	for i, t := range c.Tables {
+		key := fmt.Sprintf("tables[%d]", i)
+		n, err := parseName(t.Name)
+		if err != nil {
+			fault(key+".name", "%v", err)
+		} else if first, twice := seen[n]; twice {
+			fault(key+".name", "%s is mapped by tables[%d] already", n, first)
+		} else {
+			seen[n] = i
+		}
+		t.check(func(k, format string, args ...any) { fault(key+"."+k, format, args...) })
+		tables = append(tables, newTable(i, n, t))
+	}
+	return tables, errors.Join(faults...)
+}
+
+// check reports what is wrong with a table other than its name.
+func (t Table) check(fault func(key, format string, args ...any)) {
+	set := 0
+	for _, given := range []bool{t.Tags.Column != "", len(t.Tags.Columns) > 0, t.Tags.Query != ""} {
+		if given {
+			set++
+		}
+	}
+	switch {
+	case t.Tags.Query != "":
+		fault("tags.query", "not supported by this version")
+	case set != 1:
+		fault("tags", "want exactly one of column and columns")
+	}
+	for i, c := range t.Tags.Columns {
+		if c == "" {
+			fault(fmt.Sprintf("tags.columns[%d]", i), "is empty")
+		}
+	}
+	if t.DefaultTag != "" {
+		if why := tagFault(t.DefaultTag); why != "" {
+			fault("default_tag", "%q is no tag: want 1 to %d bytes without control characters, and not *", t.DefaultTag, maxTagBytes)
+		}
+	}
+	seen := make(map[string]bool)
+	for i, c := range t.Data {
+		switch key := fmt.Sprintf("data[%d]", i); {
+		case c == "":
+			fault(key, "is empty")
+		case seen[c]:
+			fault(key, "%s is named twice", c)
+		}
+		seen[c] = true
+	}
+	if p := t.Published; p != nil {
+		if p.Reached {
+			fault("published.reached", "not supported by this version")
+		}
+		if p.Column == "" {
+			fault("published.column", "is required")
+		}
+	}
+}
+
+// name is a table's schema and own name.
+type name struct{ schema, table string }
+
+func (n name) String() string { return n.schema + "." + n.table }
+
+// quoted is the name as SQL takes it.
+func (n name) quoted() string { return pgx.Identifier{n.schema, n.table}.Sanitize() }
+
+// parseName reads schema.table. Either part may stand in double quotes, as in
+// SQL, when it has a dot itself; upper-case letters need none.
+func parseName(s string) (name, error) {
+	var parts []string
+	rest := s
+	for {
+		part, after, err := cutPart(rest)
+		if err != nil || part == "" || len(part) > maxNameBytes {
+			return name{}, fmt.Errorf("%q is no table name: want schema.table", s)
+		}
+		parts = append(parts, part)
+		if after == "" {
+			break
+		}
+		rest = after[1:]
+	}
+	switch len(parts) {
+	case 1:
+		return name{"public", parts[0]}, nil
+	case 2:
+		return name{parts[0], parts[1]}, nil
+	}
+	return name{}, fmt.Errorf("%q is no table name: want schema.table", s)
+}
+
+var errName = errors.New("malformed name")
+
+// cutPart takes the first part off a dotted name; after begins with the dot.
+func cutPart(s string) (part, after string, err error) {
+	if !strings.HasPrefix(s, `"`) {
+		i := strings.IndexByte(s, '.')
+		if i < 0 {
+			return s, "", nil
+		}
+		return s[:i], s[i:], nil
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch {
+		case s[i] != '"':
+			b.WriteByte(s[i])
+		case i+1 < len(s) && s[i+1] == '"':
+			b.WriteByte('"')
+			i++
+		case i+1 == len(s) || s[i+1] == '.':
+			return b.String(), s[i+1:], nil
+		default:
+			return "", "", errName
+		}
+	}
+	return "", "", errName
+}

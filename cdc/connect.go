@@ -1,0 +1,108 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"newswire/cdc/pgjson"
+)
+
+// Codes of PostgreSQL errors that the listener tells apart.
+const (
+	codeInvalidPassword       = "28P01"
+	codeInvalidAuthorization  = "28000"
+	codeInsufficientPrivilege = "42501"
+	codeUndefinedObject       = "42704"
+	codeUnknownDatabase       = "3D000"
+	codeTooManyConnections    = "53300"
+	codeObjectInUse           = "55006"
+	codeNotReady              = "55000"
+	codeReadOnly              = "25006"
+)
+
+// connectTimeout bounds a connection attempt that the DSN does not bound: long
+// enough for a server under load, short enough to try another host soon.
+const connectTimeout = 10 * time.Second
+
+func parseDSN(dsn string) (*pgx.ConnConfig, error) {
+	c, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, errors.New("postgres.dsn cannot be read")
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = connectTimeout
+	}
+	// Whatever the role, database or server has as its default.
+	maps.Copy(c.RuntimeParams, pgjson.Settings)
+	c.RuntimeParams["application_name"] = "newswire"
+	return c, nil
+}
+
+// connect opens a normal connection. A failure that another try may heal
+// wraps ErrUnreachable.
+func connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
+	c, err := parseDSN(dsn)
+	if err != nil {
+		return nil, err
+	}
+	// Simple queries need no prepared statements, so a pooler may stand between.
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	conn, err := pgx.ConnectConfig(ctx, c)
+	if err != nil {
+		return nil, connectError(c, err)
+	}
+	return conn, nil
+}
+
+// connectReplication opens a connection that can follow a slot.
+func connectReplication(ctx context.Context, dsn string) (*pgconn.PgConn, error) {
+	c, err := parseDSN(dsn)
+	if err != nil {
+		return nil, err
+	}
+	c.RuntimeParams["replication"] = "database"
+	conn, err := pgconn.ConnectConfig(ctx, &c.Config)
+	if err != nil {
+		return nil, connectError(c, err)
+	}
+	return conn, nil
+}
+
+// connectError tells a server that refuses us from one that does not answer.
+func connectError(c *pgx.ConnConfig, err error) error {
+	var refusal *pgconn.PgError
+	if !errors.As(err, &refusal) {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	switch refusal.Code {
+	case codeInvalidPassword, codeInvalidAuthorization:
+		return fmt.Errorf("PostgreSQL refuses user %q (%s); check user and password in postgres.dsn, and pg_hba.conf: %w",
+			c.User, refusal.Code, &loginError{refusal})
+	case codeUnknownDatabase:
+		return fmt.Errorf("database %q does not exist; correct postgres.dsn: %w", c.Database, &loginError{refusal})
+	case codeInsufficientPrivilege:
+		return fmt.Errorf("user %q may not connect so; run `newswire setup --apply`: %w", c.User, &loginError{refusal})
+	}
+	return fmt.Errorf("%w: %w", ErrUnreachable, err) // starting up, shutting down, no connection free
+}
+
+// loginError shortens a refusal to the server's own sentence.
+type loginError struct{ refusal *pgconn.PgError }
+
+func (e *loginError) Error() string { return e.refusal.Message }
+func (e *loginError) Unwrap() error { return e.refusal }
+
+// pgCode is the code of the PostgreSQL error in err, "" when there is none.
+func pgCode(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}

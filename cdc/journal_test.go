@@ -1,0 +1,239 @@
+package cdc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"newswire/cdc/pgtest"
+	"newswire/fanout/journal"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// patience is how long a test waits for what must happen.
+const patience = 30 * time.Second
+
+// memJournal keeps in memory what the listener gives, repeats too.
+type memJournal struct {
+	mu        sync.Mutex // guards the rest
+	changed   chan struct{}
+	appended  []journal.Commit // every call, repeats included
+	last      journal.LSN      // commit record of the last new commit
+	messages  []journal.Message
+	read      journal.LSN
+	confirmed journal.LSN
+	holding   bool // confirm nothing by itself
+	source    journal.Source
+	known     bool
+	blocked   chan struct{} // Append waits while it is open; nil: it does not
+}
+
+func newMemJournal() *memJournal { return &memJournal{changed: make(chan struct{})} }
+
+func (j *memJournal) touchLocked() {
+	close(j.changed)
+	j.changed = make(chan struct{})
+}
+
+func (j *memJournal) Append(ctx context.Context, c journal.Commit) error {
+	j.mu.Lock()
+	blocked := j.blocked
+	j.mu.Unlock()
+	if blocked != nil {
+		select {
+		case <-blocked:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.appended = append(j.appended, c)
+	if c.LSN > j.last {
+		j.last = c.LSN
+		j.messages = append(j.messages, c.Messages...)
+	}
+	j.raiseLocked(c.End)
+	return nil
+}
+
+func (j *memJournal) Advance(_ context.Context, lsn journal.LSN) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.raiseLocked(lsn)
+	return nil
+}
+
+func (j *memJournal) raiseLocked(lsn journal.LSN) {
+	j.read = max(j.read, lsn)
+	if !j.holding {
+		j.confirmed = j.read
+	}
+	j.touchLocked()
+}
+
+func (j *memJournal) Confirmed() journal.LSN {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.confirmed
+}
+
+func (j *memJournal) Source() (journal.Source, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.source, j.known
+}
+
+func (j *memJournal) SetSource(_ context.Context, s journal.Source) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.source, j.known = s, true
+	return nil
+}
+
+// hold stops confirming; release confirms all that was read and goes on.
+func (j *memJournal) hold(on bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.holding = on
+	if !on {
+		j.confirmed = j.read
+	}
+}
+
+// wait gives the messages once there are n of them.
+func (j *memJournal) wait(t *testing.T, n int) []journal.Message {
+	t.Helper()
+	var got []journal.Message
+	j.until(t, func() bool { got = j.messages; return len(got) >= n })
+	if len(got) != n {
+		t.Fatalf("%d messages, want %d", len(got), n)
+	}
+	return got
+}
+
+// until returns once ok, which is called with the lock held, says so.
+func (j *memJournal) until(t *testing.T, ok func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		j.mu.Lock()
+		done, changed := ok(), j.changed
+		n, calls := len(j.messages), len(j.appended)
+		j.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("the journal has %d messages after %d appends; that is not what the test waits for", n, calls)
+		}
+	}
+}
+
+// eventually asks again and again until ok.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("never saw that %s", what)
+		}
+	}
+}
+
+// articles is the configuration for pgtest's table.
+func articles(db *pgtest.DB) Config {
+	return Config{
+		DSN:         db.DSN,
+		Slot:        db.Slot,
+		Publication: db.Publication,
+		Tables: []Table{{
+			Name: "public.articles",
+			Tags: Tags{Column: "tags"},
+			Data: []string{"id", "title"},
+		}},
+	}
+}
+
+// running is a listener at work.
+type running struct {
+	*Listener
+	t    *testing.T
+	stop context.CancelFunc
+	done chan struct{}
+	err  error // of Run, once done is closed
+}
+
+// listen runs a listener until the test ends or halts it.
+func listen(t *testing.T, cfg Config, j Journal) *running {
+	t.Helper()
+	l, err := New(cfg, j, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{Listener: l, t: t, stop: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		r.err = l.Run(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-r.done })
+	return r
+}
+
+func (r *running) ready() *running {
+	r.t.Helper()
+	eventually(r.t, "the slot streams", func() bool { return r.Ready() == nil })
+	return r
+}
+
+// halt stops the listener as a shutdown does.
+func (r *running) halt() {
+	r.t.Helper()
+	r.stop()
+	<-r.done
+	if r.err != nil {
+		r.t.Errorf("Run = %v after its context ended, want nil", r.err)
+	}
+}
+
+// fails waits for Run to give up.
+func (r *running) fails(want error) error {
+	r.t.Helper()
+	select {
+	case <-r.done:
+	case <-time.After(patience):
+		r.t.Fatalf("Run goes on, want %v; Ready = %v", want, r.Ready())
+	}
+	if !errors.Is(r.err, want) {
+		r.t.Fatalf("Run = %v, want %v", r.err, want)
+	}
+	if r.Ready() == nil {
+		r.t.Error("Ready = nil after Run gave up")
+	}
+	return r.err
+}
+
+// field reads one member of a message's data.
+func field(t *testing.T, m journal.Message, name string) any {
+	t.Helper()
+	var data map[string]any
+	if err := json.Unmarshal(m.Data, &data); err != nil {
+		t.Fatalf("data %s: %v", m.Data, err)
+	}
+	return data[name]
+}

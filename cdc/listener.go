@@ -1,0 +1,173 @@
+// Package cdc reads committed transactions from a PostgreSQL logical
+// replication slot and gives each of them, whole and in commit order, to the
+// journal. It confirms to the slot only what the journal has made durable, so
+// whatever a crash takes away PostgreSQL sends again; a repeat carries the
+// same message ids and changes nothing.
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"newswire/fanout/journal"
+)
+
+// Journal keeps what the listener reads.
+type Journal interface {
+	// Append gives the commit its place; it returns when the commit is
+	// accepted, before the sync, and blocks while the journal's queue is full.
+	// A commit at or below the last one is taken silently without effect.
+	Append(ctx context.Context, c journal.Commit) error
+	// Advance notes that everything up to lsn was read and made no message.
+	Advance(ctx context.Context, lsn journal.LSN) error
+	// Confirmed is the position up to which everything is synced: all that
+	// may be reported to the slot. 0: nothing yet.
+	Confirmed() journal.LSN
+	// Source is the history read so far; ok is false for an empty journal.
+	Source() (s journal.Source, ok bool)
+	// SetSource records the history to be read from now on, synced when it
+	// returns.
+	SetSource(ctx context.Context, s journal.Source) error
+}
+
+// Backoff between two tries to open the stream: full jitter below a limit that
+// doubles. Half a dozen tries reach the upper limit, so a server that comes
+// back is noticed within five seconds and is never stormed.
+const (
+	backoffFirst = 100 * time.Millisecond
+	backoffMost  = 5 * time.Second
+)
+
+// Listener follows one slot.
+type Listener struct {
+	cfg     Config         // fixed by New
+	tables  []*table       // fixed by New
+	journal Journal        // fixed by New
+	log     *slog.Logger   // fixed by New
+	metrics *metrics       // fixed by New
+	beat    *heartbeatOnce // fixed by New; remembers a refusal across reconnects
+
+	stateMu sync.Mutex // guards state
+	state   error      // why the slot does not stream; nil while it does
+}
+
+// New checks the configuration and starts nothing.
+func New(cfg Config, j Journal, log *slog.Logger, reg prometheus.Registerer) (*Listener, error) {
+	tables, err := cfg.compile()
+	if err != nil {
+		return nil, err
+	}
+	return &Listener{
+		cfg:     cfg,
+		tables:  tables,
+		journal: j,
+		log:     log.With("slot", cfg.Slot),
+		metrics: newMetrics(reg),
+		beat:    new(heartbeatOnce),
+		state:   errors.New("the replication slot has not been opened yet"),
+	}, nil
+}
+
+// Ready is nil while the slot streams, else the reason why it does not.
+func (l *Listener) Ready() error {
+	l.stateMu.Lock()
+	defer l.stateMu.Unlock()
+	return l.state
+}
+
+// setState keeps the reason and tells whether it is news: the same sentence
+// twice is logged once.
+func (l *Listener) setState(state error) (changed bool) {
+	l.stateMu.Lock()
+	defer l.stateMu.Unlock()
+	changed = (state == nil) != (l.state == nil) ||
+		state != nil && state.Error() != l.state.Error()
+	l.state = state
+	return changed
+}
+
+// Run follows the slot until ctx ends, then it returns nil. It reconnects by
+// itself; an error is one that a reconnect cannot heal, such as ErrGap, and
+// Ready keeps telling it.
+func (l *Listener) Run(ctx context.Context) error {
+	limit := backoffFirst
+	for {
+		held, err := l.follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		changed := l.setState(err)
+		if isFatal(err) {
+			return err
+		}
+		if held > backoffMost {
+			limit = backoffFirst
+		}
+		if changed {
+			l.log.WarnContext(ctx, "replication interrupted", "err", err)
+		}
+		if !pause(ctx, rand.N(limit)) {
+			return nil
+		}
+		limit = min(2*limit, backoffMost)
+	}
+}
+
+// follow opens the slot and serves it until something ends it; held is for how
+// long.
+func (l *Listener) follow(ctx context.Context) (held time.Duration, err error) {
+	c := &catalog{cfg: l.cfg}
+	defer c.close()
+	s, err := l.open(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	l.setState(nil)
+	l.log.InfoContext(ctx, "replication started", "lsn", s.from)
+	began := time.Now()
+	err = s.run(ctx)
+	return time.Since(began), err
+}
+
+// pause waits and tells whether ctx lives on.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// ErrGap reports commits that the slot can no longer give: the journal and
+// PostgreSQL do not follow each other. `newswire resync` mends it.
+var ErrGap = errors.New("the slot cannot continue the journal")
+
+// ErrUnreachable reports a server that does not answer; it may come later.
+var ErrUnreachable = errors.New("PostgreSQL cannot be reached")
+
+// ErrMapping reports a table that no longer has what the configuration maps.
+var ErrMapping = errors.New("the mapping does not fit the table")
+
+// isFatal tells what trying again would only repeat.
+func isFatal(err error) bool {
+	for _, fatal := range []error{ErrGap, ErrMapping, ErrTruncated, ErrMalformed} {
+		if errors.Is(err, fatal) {
+			return true
+		}
+	}
+	return false
+}
+
+func gap(format string, args ...any) error {
+	return fmt.Errorf("%w: %s; run `newswire resync`", ErrGap, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,85 @@
+package cdc
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// rowFate is what became of a row change.
+type rowFate string
+
+const (
+	rowPublish     rowFate = "publish"     // made a message
+	rowUnpublished rowFate = "unpublished" // inserted, but not marked as published
+	rowIgnored     rowFate = "ignored"     // an update, delete or truncate of a mapped table
+	rowUnmapped    rowFate = "unmapped"    // of a table that no mapping names
+	rowRepeated    rowFate = "repeated"    // sent again; the journal has it
+)
+
+// tagFate is why a tag was skipped.
+type tagFate string
+
+const (
+	tagNull     tagFate = "null"
+	tagEmpty    tagFate = "empty"
+	tagWildcard tagFate = "wildcard" // *, which follows everything and marks nothing
+	tagTooLong  tagFate = "too_long"
+	tagControl  tagFate = "control" // has a control character, or is no UTF-8
+	tagNotText  tagFate = "not_text"
+)
+
+type metrics struct {
+	transactions prometheus.Counter
+	rows         *prometheus.CounterVec
+	tagsSkipped  *prometheus.CounterVec
+	oddValues    prometheus.Counter
+	connects     prometheus.Counter
+	lag          prometheus.Gauge
+	retained     prometheus.Gauge
+	safe         prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	m := &metrics{
+		transactions: f.NewCounter(prometheus.CounterOpts{
+			Name: "newswire_cdc_transactions_total",
+			Help: "Transactions read from the replication slot, repeats included.",
+		}),
+		rows: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "newswire_cdc_rows_total",
+			Help: "Row changes read from the replication slot, by what became of them.",
+		}, []string{"action"}),
+		tagsSkipped: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "newswire_cdc_tags_skipped_total",
+			Help: "Stored tags that cannot be used, by reason.",
+		}, []string{"reason"}),
+		oddValues: f.NewCounter(prometheus.CounterOpts{
+			Name: "newswire_cdc_odd_values_total",
+			Help: "Values that do not fit their column's type as it was loaded, and went out as plain text.",
+		}),
+		connects: f.NewCounter(prometheus.CounterOpts{
+			Name: "newswire_cdc_streams_total",
+			Help: "Times the replication stream was opened.",
+		}),
+		lag: f.NewGauge(prometheus.GaugeOpts{
+			Name: "newswire_cdc_confirmed_lag_bytes",
+			Help: "Write-ahead log between what the journal has made durable and the server's present position.",
+		}),
+		retained: f.NewGauge(prometheus.GaugeOpts{
+			Name: "newswire_slot_retained_bytes",
+			Help: "Write-ahead log that the server keeps for the slot.",
+		}),
+		safe: f.NewGauge(prometheus.GaugeOpts{
+			Name: "newswire_slot_safe_wal_bytes",
+			Help: "Write-ahead log that can still be written before the slot may be lost; +Inf without a limit.",
+		}),
+	}
+	for _, fate := range []rowFate{rowPublish, rowUnpublished, rowIgnored, rowUnmapped, rowRepeated} {
+		m.rows.WithLabelValues(string(fate))
+	}
+	for _, fate := range []tagFate{tagNull, tagEmpty, tagWildcard, tagTooLong, tagControl, tagNotText} {
+		m.tagsSkipped.WithLabelValues(string(fate))
+	}
+	return m
+}

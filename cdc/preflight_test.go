@@ -1,0 +1,111 @@
+package cdc
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"newswire/cdc/cluster"
+	"newswire/cdc/pgtest"
+)
+
+func TestPreflightPassesWhatWorks(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if err := Preflight(t.Context(), articles(db)); err != nil {
+		t.Errorf("Preflight = %v", err)
+	}
+}
+
+func TestPreflightNamesEachFaultWithItsRemedy(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		damage string // SQL, with $db for the database's name
+		change func(*Config)
+		want   []string // in one of the sentences, all of them
+	}{
+		"no table":        {`DROP TABLE articles`, nil, []string{"table public.articles does not exist", "postgres.tables[0].name"}},
+		"a view":          {`ALTER TABLE articles RENAME TO a; CREATE VIEW articles AS SELECT * FROM a`, nil, []string{"is no table"}},
+		"unlogged":        {`ALTER TABLE articles SET UNLOGGED`, nil, []string{"unlogged", "SET LOGGED"}},
+		"no column":       {`ALTER TABLE articles DROP COLUMN title`, nil, []string{"has no column title", "postgres.tables[0].data[1]"}},
+		"generated":       {`ALTER TABLE articles DROP title; ALTER TABLE articles ADD title text GENERATED ALWAYS AS ('x') STORED`, nil, []string{"title", "generated"}},
+		"no publication":  {`DROP PUBLICATION $db`, nil, []string{"publication", "does not exist", "newswire setup --apply"}},
+		"no inserts":      {`ALTER PUBLICATION $db SET (publish = 'delete')`, nil, []string{"does not publish inserts", "newswire setup --apply"}},
+		"table left out":  {`DROP PUBLICATION $db; CREATE PUBLICATION $db`, nil, []string{"does not carry table public.articles", "newswire setup --apply"}},
+		"column left out": {`DROP PUBLICATION $db; CREATE PUBLICATION $db FOR TABLE articles (id, tags)`, nil, []string{"does not carry column title", "column list"}},
+		"no identity":     {`ALTER TABLE articles DROP CONSTRAINT articles_pkey`, nil, []string{"every UPDATE and DELETE of the editors fails", "primary key"}},
+		"no slot":         {`SELECT pg_drop_replication_slot('$db')`, nil, []string{"replication slot", "does not exist", "newswire setup --apply"}},
+		"foreign plugin": {`SELECT pg_drop_replication_slot('$db'); SELECT pg_create_logical_replication_slot('$db', 'test_decoding')`, nil,
+			[]string{"test_decoding", "not pgoutput"}},
+		"no replication": {`ALTER ROLE $db NOREPLICATION`, nil, []string{"may not replicate", "newswire setup --apply"}},
+		"no database":    {``, func(c *Config) { c.DSN = strings.Replace(c.DSN, "t_", "nosuch_", 1) }, []string{"does not exist", "postgres.dsn"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			for statement := range strings.SplitSeq(c.damage, "; ") {
+				if statement != "" {
+					db.Exec(strings.ReplaceAll(statement, "$db", db.Name))
+				}
+			}
+			cfg := articles(db)
+			if c.change != nil {
+				c.change(&cfg)
+			}
+			err := Preflight(t.Context(), cfg)
+			if err == nil || errors.Is(err, ErrUnreachable) {
+				t.Fatalf("Preflight = %v", err)
+			}
+			if !hasLine(err.Error(), c.want) {
+				t.Errorf("Preflight = %v\nwant a line with %q", err, c.want)
+			}
+		})
+	}
+}
+
+func hasLine(text string, parts []string) bool {
+	for line := range strings.SplitSeq(text, "\n") {
+		found := true
+		for _, p := range parts {
+			found = found && strings.Contains(line, p)
+		}
+		if found {
+			return true
+		}
+	}
+	return false
+}
+
+func TestPreflightOfAServerForPhysicalReplicationOnly(t *testing.T) {
+	t.Parallel()
+	server := pgtest.NewCluster(t, map[string]string{"wal_level": "replica"})
+	db := pgtest.New(t, pgtest.On(server), pgtest.WithoutSlot())
+	cfg := articles(db)
+	cfg.Slot = "newswire"
+	err := Preflight(t.Context(), cfg)
+	if err == nil || !hasLine(err.Error(), []string{"wal_level is replica", "ALTER SYSTEM SET wal_level = 'logical'", "restart"}) {
+		t.Errorf("Preflight = %v", err)
+	}
+}
+
+func TestPreflightTellsUnreachableFromRefused(t *testing.T) {
+	t.Parallel()
+	cfg := Config{Slot: "s", Publication: "p", Tables: []Table{{Name: "a", Tags: Tags{Column: "t"}}}}
+	cfg.DSN = "host=" + filepath.Join(t.TempDir(), "nobody") + " user=u password=s3cret dbname=d"
+	err := Preflight(t.Context(), cfg)
+	if !errors.Is(err, ErrUnreachable) || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("Preflight without a server = %v", err)
+	}
+
+	server := pgtest.NewCluster(t, nil)
+	db := pgtest.New(t, pgtest.On(server))
+	refuseAll(t, server)
+	cfg.DSN = db.DSN + " password=s3cret"
+	err = Preflight(t.Context(), cfg)
+	if err == nil || errors.Is(err, ErrUnreachable) || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("Preflight with a wrong password = %v", err)
+	}
+}
+
+var _ = cluster.Superuser

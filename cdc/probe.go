@@ -1,0 +1,77 @@
+package cdc
+
+import (
+	"context"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// pollEvery is how often the slot is looked at for the metrics: one row of a
+// view, so it costs the server nothing that shows.
+const pollEvery = 5 * time.Second
+
+// heartbeatOnce remembers that the server refused heartbeats, so that it is
+// told once and not asked again at every reconnect.
+type heartbeatOnce struct{ refused atomic.Bool }
+
+// probe looks at the slot and writes heartbeats over a connection of its own.
+// It never ends the stream: a server that refuses it still streams, and one
+// that has gone is noticed by the stream itself.
+func (l *Listener) probe(ctx context.Context) error {
+	c := &catalog{cfg: l.cfg}
+	defer c.close()
+	poll := time.NewTicker(pollEvery)
+	defer poll.Stop()
+	var beats <-chan time.Time
+	if l.cfg.Heartbeat > 0 {
+		beat := time.NewTicker(l.cfg.Heartbeat)
+		defer beat.Stop()
+		beats = beat.C
+	}
+	l.poll(ctx, c)
+	for {
+		select {
+		case <-poll.C:
+			l.poll(ctx, c)
+		case <-beats:
+			if !l.beat.refused.Load() {
+				l.heartbeat(ctx, c)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// poll sets the gauges. After a failure they keep their last values: the next
+// poll is seconds away.
+func (l *Listener) poll(ctx context.Context, c *catalog) {
+	s, err := c.slot(ctx)
+	if err != nil || !s.exists {
+		return
+	}
+	l.metrics.retained.Set(float64(s.retained))
+	l.metrics.safe.Set(math.Inf(1))
+	if s.safe != nil {
+		l.metrics.safe.Set(float64(*s.safe))
+	}
+	lag := float64(s.serverPos) - float64(l.journal.Confirmed())
+	l.metrics.lag.Set(max(lag, 0))
+}
+
+// heartbeat writes a message into the log that comes back through the slot,
+// outside of any transaction, and lets it advance while no mapped table changes.
+func (l *Listener) heartbeat(ctx context.Context, c *catalog) {
+	err := c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "SELECT pg_catalog.pg_logical_emit_message(false, 'newswire', '')")
+		return err
+	})
+	switch pgCode(err) {
+	case codeInsufficientPrivilege, codeReadOnly, codeNotReady:
+		l.beat.refused.Store(true)
+		l.log.WarnContext(ctx, "heartbeats are off: the server refuses them", "err", err)
+	}
+}

@@ -1,0 +1,119 @@
+// Package setup says in SQL what a server needs for Newswire to read it, and
+// what takes that away again. It changes nothing until a plan is applied, a
+// plan only does what does not stand as wanted already, and no plan alters a
+// table: editors can save whatever they could save before.
+package setup
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Config names what is to be set up. All names are as PostgreSQL stores them.
+type Config struct {
+	Role        string // that the engine logs in as
+	Slot        string
+	Publication string
+	Tables      []Table
+}
+
+// Table is a table whose rows are read.
+type Table struct {
+	Schema  string
+	Name    string
+	Columns []string // that the mapping names; empty means all
+}
+
+func (t Table) String() string { return t.Schema + "." + t.Name }
+
+func (t Table) quoted() string { return pgx.Identifier{t.Schema, t.Name}.Sanitize() }
+
+// Options choose between plans.
+type Options struct {
+	Minimal bool // no SELECT for the role: enough to stream, not to compare tables
+}
+
+// Mark is the comment on what setup has made, by which Teardown knows it.
+const Mark = "made by newswire setup"
+
+// Plan is a list of steps, to be read or applied.
+type Plan struct{ Steps []Step }
+
+// Step is one thing to do.
+type Step struct {
+	Comment string // why, in sentences
+	SQL     string // statements, without the last semicolon
+	Undo    string // takes it back; "" when nothing does
+	Needed  bool   // false when it stands as wanted, or must be left alone
+}
+
+// String prints the plan as a script that psql runs: what is not needed, and
+// what would undo it, stand in it as comments.
+func (p Plan) String() string {
+	var b strings.Builder
+	for i, s := range p.Steps {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		comment(&b, s.Comment)
+		switch {
+		case s.SQL == "":
+		case s.Needed:
+			b.WriteString(s.SQL + ";\n")
+		default:
+			comment(&b, "not run: "+s.SQL+";")
+		}
+		if s.Undo != "" {
+			comment(&b, "undo: "+s.Undo+";")
+		}
+	}
+	return b.String()
+}
+
+func comment(b *strings.Builder, text string) {
+	for line := range strings.SplitSeq(text, "\n") {
+		b.WriteString("-- " + line + "\n")
+	}
+}
+
+// Needed tells whether anything is left to do.
+func (p Plan) Needed() bool {
+	for _, s := range p.Steps {
+		if s.Needed {
+			return true
+		}
+	}
+	return false
+}
+
+// Apply runs the steps that are needed, in order, each as a transaction of its
+// own: PostgreSQL makes no slot in a transaction that has written. It stops at
+// the first that fails; what was done stays, and the next plan goes on there.
+func (p Plan) Apply(ctx context.Context, conn *pgx.Conn) error {
+	for _, s := range p.Steps {
+		if !s.Needed {
+			continue
+		}
+		if _, err := conn.Exec(ctx, s.SQL, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return fmt.Errorf("run %q: %w", s.SQL, err)
+		}
+	}
+	return nil
+}
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+func quoteAll(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = quote(n)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// literal quotes a text; newlines and backslashes stand for themselves under
+// standard_conforming_strings, which is PostgreSQL's default.
+func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -1,0 +1,284 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"golang.org/x/sync/errgroup"
+
+	"newswire/fanout/journal"
+)
+
+const (
+	// readAhead is how many messages are decoded before the journal has taken
+	// them: enough to hide its hiccups, few enough that rows of a megabyte fit.
+	readAhead = 64
+	// settle is how long positions are gathered before one is recorded or
+	// reported: a tenth of a second of repeats after a crash, against a sync
+	// and a packet for each keepalive of a busy server.
+	settle = 100 * time.Millisecond
+	// statusMost is the longest time without a status update.
+	statusMost = 10 * time.Second
+	// writeTimeout ends a stream whose server takes no status updates.
+	writeTimeout = 10 * time.Second
+	// silenceGrace goes on top of wal_sender_timeout, after which the server
+	// itself would have ended the stream; silenceDefault stands in for it.
+	silenceGrace   = 10 * time.Second
+	silenceDefault = 60 * time.Second
+)
+
+// event is one thing that the server has sent: a message, or a keepalive.
+type event struct {
+	message pglogrepl.Message // nil for a keepalive
+	sent    journal.LSN       // of a keepalive: all before it has been sent
+}
+
+// stream is one replication connection, from START_REPLICATION to its end.
+//
+// Three goroutines share the work, so that a journal that takes its time stops
+// neither the socket's reader nor the status updates: receive reads and
+// decodes, apply gives to the journal, report alone writes to the socket.
+type stream struct {
+	listener *Listener      // fixed
+	conn     *pgconn.PgConn // receive reads, report writes
+	from     journal.LSN    // where the slot stood; fixed
+	interval time.Duration  // longest time without a status update; fixed
+	silence  time.Duration  // of the server, after which it counts as gone; fixed
+
+	events   chan event    // receive sends, apply receives; never closed
+	replyNow chan struct{} // receive pokes, report receives; never closed
+	heard    atomic.Int64  // when receive last read something, Unix nanoseconds
+
+	assembler *assembler  // owned by apply
+	idle      journal.LSN // owned by apply; read up to here, not yet recorded
+}
+
+func newStream(l *Listener, conn *pgconn.PgConn, c *catalog, epoch uint16, slot slotState) *stream {
+	s := &stream{
+		listener:  l,
+		conn:      conn,
+		from:      slot.confirmed,
+		interval:  statusMost,
+		silence:   silenceDefault,
+		events:    make(chan event, readAhead),
+		replyNow:  make(chan struct{}, 1),
+		assembler: newAssembler(l.tables, c, epoch, l.journal.Confirmed, l.metrics),
+	}
+	if t := slot.senderTimeout; t > 0 {
+		s.interval = max(min(s.interval, t/3), settle)
+		s.silence = t
+	}
+	s.silence += silenceGrace
+	return s
+}
+
+// run serves the stream until ctx or the connection ends, and hangs up.
+func (s *stream) run(ctx context.Context) error {
+	s.heard.Store(time.Now().UnixNano())
+	g, within := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.receive(within) })
+	g.Go(func() error { return s.apply(within) })
+	g.Go(func() error { return s.report(within) })
+	g.Go(func() error { return s.listener.probe(within) })
+	err := g.Wait()
+	_ = s.status(s.listener.journal.Confirmed(), false) // a courtesy: it spares repeats, where the server still listens
+	hangUp(s.conn)
+	return err
+}
+
+// receive reads the socket. A full channel stops it, which stops the server.
+func (s *stream) receive(ctx context.Context) error {
+	var deadline time.Time
+	for {
+		// Pushing the deadline at each message would cost a system call each.
+		if now := time.Now(); deadline.Sub(now) < s.silence {
+			deadline = now.Add(s.silence + silenceGrace)
+			if err := s.conn.Conn().SetReadDeadline(deadline); err != nil {
+				return fmt.Errorf("read stream: %w", err)
+			}
+		}
+		raw, err := s.conn.ReceiveMessage(ctx)
+		if err != nil {
+			return fmt.Errorf("read stream: %w", err)
+		}
+		s.heard.Store(time.Now().UnixNano())
+		e, ok, err := s.read(raw)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		select {
+		case s.events <- e:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// errEnded reports a server that closes the stream in good order.
+var errEnded = errors.New("the server has ended the stream")
+
+// read makes an event of what the server sent; ok is false where it is none.
+func (s *stream) read(raw pgproto3.BackendMessage) (e event, ok bool, err error) {
+	switch raw := raw.(type) {
+	case *pgproto3.CopyData:
+		return s.readCopy(raw.Data)
+	case *pgproto3.ErrorResponse:
+		return e, false, fmt.Errorf("stream of slot %q: %w", s.listener.cfg.Slot, pgconn.ErrorResponseToPgError(raw))
+	case *pgproto3.CopyDone, *pgproto3.CommandComplete:
+		return e, false, errEnded
+	}
+	return e, false, nil // notices and parameters
+}
+
+func (s *stream) readCopy(data []byte) (e event, ok bool, err error) {
+	if len(data) == 0 {
+		return e, false, fmt.Errorf("read stream: %w", ErrTruncated)
+	}
+	switch data[0] {
+	case pglogrepl.PrimaryKeepaliveMessageByteID:
+		k, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
+		if err != nil {
+			return e, false, fmt.Errorf("read keepalive: %w: %w", ErrMalformed, err)
+		}
+		if k.ReplyRequested {
+			select {
+			case s.replyNow <- struct{}{}:
+			default: // one is asked for already
+			}
+		}
+		return event{sent: journal.LSN(k.ServerWALEnd)}, true, nil
+	case pglogrepl.XLogDataByteID:
+		x, err := pglogrepl.ParseXLogData(data[1:])
+		if err != nil {
+			return e, false, fmt.Errorf("read stream: %w: %w", ErrTruncated, err)
+		}
+		m, err := decode(x.WALData)
+		return event{message: m}, err == nil, err
+	}
+	return e, false, nil // a kind of a later version, which proto_version 1 does not send
+}
+
+// apply gives to the journal what was received, in order. It blocks while the
+// journal's queue is full.
+func (s *stream) apply(ctx context.Context) error {
+	tick := time.NewTicker(settle)
+	defer tick.Stop()
+	for {
+		select {
+		case e := <-s.events:
+			if err := s.take(ctx, e); err != nil {
+				return err
+			}
+		case <-tick.C:
+			if err := s.advance(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *stream) take(ctx context.Context, e event) error {
+	if e.message == nil {
+		// A keepalive within a transaction stands before its commit and says
+		// nothing about what of it has been sent.
+		if s.assembler.open == nil {
+			s.idle = max(s.idle, e.sent)
+		}
+		return nil
+	}
+	done, idle, err := s.assembler.step(ctx, e.message)
+	if err != nil {
+		return err
+	}
+	s.idle = max(s.idle, idle)
+	if done == nil {
+		return nil
+	}
+	if len(done.Messages) == 0 {
+		s.idle = max(s.idle, done.End)
+		return nil
+	}
+	s.idle = 0 // the commit's end lies behind it
+	if err := s.listener.journal.Append(ctx, *done); err != nil {
+		return fmt.Errorf("append commit %s: %w", done.LSN, err)
+	}
+	return nil
+}
+
+// advance records how far the stream was read without making a message. The
+// journal syncs the position before it counts as confirmed.
+func (s *stream) advance(ctx context.Context) error {
+	if s.idle == 0 {
+		return nil
+	}
+	lsn := s.idle
+	s.idle = 0
+	if lsn <= s.listener.journal.Confirmed() {
+		return nil
+	}
+	if err := s.listener.journal.Advance(ctx, lsn); err != nil {
+		return fmt.Errorf("record position %s: %w", lsn, err)
+	}
+	return nil
+}
+
+// report tells the server what is confirmed: soon after it has moved, when
+// asked, and regularly, whatever apply is waiting for.
+func (s *stream) report(ctx context.Context) error {
+	tick := time.NewTicker(settle)
+	defer tick.Stop()
+	var last time.Time
+	var reported journal.LSN
+	for {
+		asked := false
+		select {
+		case <-s.replyNow:
+			asked = true
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		now, confirmed := time.Now(), s.listener.journal.Confirmed()
+		due := now.Sub(last) >= s.interval
+		if !asked && !due && confirmed == reported {
+			continue
+		}
+		quiet := now.Sub(time.Unix(0, s.heard.Load())) >= s.interval
+		if err := s.status(confirmed, due && quiet); err != nil {
+			return err
+		}
+		last, reported = now, confirmed
+	}
+}
+
+// status sends one status update. All three positions are the confirmed one:
+// pglogrepl replaces a missing flush position by the write position, and what
+// is written but not flushed must never be confirmed. With answer the server
+// is asked for a keepalive, so that a dead connection is noticed.
+func (s *stream) status(confirmed journal.LSN, answer bool) error {
+	if err := s.conn.Conn().SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return fmt.Errorf("send status: %w", err)
+	}
+	lsn := pglogrepl.LSN(confirmed)
+	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), s.conn, pglogrepl.StandbyStatusUpdate{
+		WALWritePosition: lsn,
+		WALFlushPosition: lsn,
+		WALApplyPosition: lsn,
+		ReplyRequested:   answer,
+	})
+	if err != nil {
+		return fmt.Errorf("send status: %w", err)
+	}
+	return nil
+}

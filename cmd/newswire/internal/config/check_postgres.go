@@ -1,0 +1,180 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// maxTagBytes bounds a tag, as the wire protocol does.
+const maxTagBytes = 128
+
+func (p *Postgres) load(c *checker) {
+	if p.DSNFile == "" {
+		return
+	}
+	if p.DSN != "" {
+		c.fault("postgres.dsn_file", "and postgres.dsn are both set: keep one of them")
+		return
+	}
+	if text, ok := c.readFile("postgres.dsn_file", p.DSNFile); ok {
+		p.DSN = string(text)
+	}
+}
+
+func (p *Postgres) check(c *checker) {
+	key := "postgres.dsn"
+	if p.DSNFile != "" {
+		key = "postgres.dsn_file" // where the wrong text stands
+	}
+	c.required(key, p.DSN, "write how to reach the database, such as postgres://newswire@db/cms?sslmode=verify-full, or name the file that says so in postgres.dsn_file")
+	if p.DSN != "" {
+		if reason := dsnFault(p.DSN); reason != "" {
+			c.fault(key, "is not a connection string: %s", reason)
+		}
+	}
+	c.required("postgres.slot", p.Slot, "name the replication slot that newswire setup makes, such as newswire")
+	if p.Slot != "" && !slotName(p.Slot) {
+		c.fault("postgres.slot", "is %q, which PostgreSQL does not take: use 1 to 63 of a-z, 0-9 and _", p.Slot)
+	}
+	c.required("postgres.publication", p.Publication, "name the publication that newswire setup makes, such as newswire")
+	if len(p.Publication) > 63 || strings.ContainsRune(p.Publication, 0) {
+		c.fault("postgres.publication", "is longer than PostgreSQL's names: use at most 63 bytes")
+	}
+	if p.Heartbeat < 0 {
+		c.fault("postgres.heartbeat", "is %s: write 10s, or 0s for none", p.Heartbeat)
+	}
+	c.notServed(p.Backfill != 0, "postgres.backfill", "leave it at 0s")
+	if len(p.Tables) == 0 {
+		c.fault("postgres.tables", "names no table: write at least one, such as [{name: public.articles, tags: {column: tags}, data: [id, title]}]")
+	}
+	names := make(map[string]bool)
+	for i, t := range p.Tables {
+		key := fmt.Sprintf("postgres.tables[%d]", i)
+		if t.check(c, key); t.Name != "" && names[t.Name] {
+			c.fault(key+".name", "is %q a second time: describe a table once", t.Name)
+		}
+		names[t.Name] = true
+	}
+}
+
+func (t Table) check(c *checker, key string) {
+	c.required(key+".name", t.Name, "name the table, such as public.articles")
+	if _, _, err := t.Split(); err != nil {
+		c.fault(key+".name", "is %q: write schema and table, such as public.articles", t.Name)
+	}
+	t.checkTags(c, key+".tags")
+	if t.DefaultTag == "*" || t.DefaultTag == "" || !validTag(t.DefaultTag) {
+		c.fault(key+".default_tag", "is %q: write 1 to %d bytes without control characters, not *", t.DefaultTag, maxTagBytes)
+	}
+	if len(t.Data) == 0 || slices.Contains(t.Data, "") {
+		c.fault(key+".data", "names no column: list those that readers get, such as [id, title]")
+	}
+	if column := repeated(t.Data); column != "" {
+		c.fault(key+".data", "names %q twice: list a column once", column)
+	}
+	if p := t.Published; p != nil {
+		c.required(key+".published.column", p.Column, "name the column that says which rows are news")
+		c.notServed(p.Reached, key+".published.reached", "use {column: …, equals: …}")
+		if p.Equals == "" && !p.Reached {
+			c.fault(key+".published", "says not when a row is news: write {column: status, equals: published}")
+		}
+	}
+}
+
+func (t Table) checkTags(c *checker, key string) {
+	forms := 0
+	for _, given := range []bool{t.Tags.Column != "", len(t.Tags.Columns) > 0, t.Tags.Query != ""} {
+		if given {
+			forms++
+		}
+	}
+	switch {
+	case forms == 0:
+		c.fault(key, "says not where the tags are: write {column: tags}, or {columns: [category, section]}")
+	case forms > 1:
+		c.fault(key, "has more than one of column, columns and query: keep one of them")
+	case slices.Contains(t.Tags.Columns, ""):
+		c.fault(key+".columns", "has an empty name: name a column")
+	}
+	c.notServed(t.Tags.Query != "", key+".query", "use {column: …} or {columns: […]}")
+}
+
+// CheckDSN tells whether pgx takes dsn. The error never quotes it.
+func CheckDSN(dsn string) error {
+	if reason := dsnFault(dsn); reason != "" {
+		return errors.New("is not a connection string: " + reason)
+	}
+	return nil
+}
+
+// dsnFault says why pgx does not take dsn; empty when it does. The reason is
+// one of ours: pgx's own text may quote a password that it could not make out.
+func dsnFault(dsn string) string {
+	_, err := pgx.ParseConfig(dsn)
+	if err == nil {
+		return ""
+	}
+	isURL := strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
+	if isURL {
+		if _, urlErr := url.Parse(dsn); urlErr != nil {
+			return "the URL cannot be read; percent-encode special characters in the password"
+		}
+	}
+	var parse *pgconn.ParseConfigError
+	if !errors.As(err, &parse) {
+		return "pgx does not take it"
+	}
+	for _, known := range dsnReasons {
+		if strings.HasSuffix(known.text, "TLS") && strings.Contains(err.Error(), known.text) && errors.Unwrap(parse) != nil {
+			return known.remedy + ": " + oneLine(errors.Unwrap(parse)) // names a certificate's file
+		}
+		if strings.Contains(err.Error(), known.text) {
+			return known.remedy
+		}
+	}
+	if isURL {
+		return "a setting in the URL is not one that PostgreSQL knows"
+	}
+	return `write a URL, or pairs such as "host=db user=newswire dbname=cms" with quotes around what holds blanks`
+}
+
+// dsnReasons translates the constant parts of pgx's messages.
+var dsnReasons = []struct{ text, remedy string }{
+	{": invalid port", "the port is not a number from 1 to 65535; percent-encode special characters in the password"},
+	{": could not match", "it has not one port for each host"},
+	{": failed to read service", "the service is not in the service file"},
+	{": invalid connect_timeout", "connect_timeout is not a number of seconds"},
+	{": unknown target_session_attrs", "target_session_attrs is not one that PostgreSQL knows"},
+	{": unknown channel_binding", "channel_binding is not disable, prefer or require"},
+	{": failed to configure TLS", "the TLS settings cannot be used"},
+}
+
+// slotName tells the names that PostgreSQL takes for a slot.
+func slotName(name string) bool {
+	return len(name) <= 63 && strings.IndexFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_'
+	}) < 0
+}
+
+// validTag tells what the wire protocol takes for a tag, * included.
+func validTag(tag string) bool {
+	return tag != "" && len(tag) <= maxTagBytes && utf8.ValidString(tag) && strings.IndexFunc(tag, unicode.IsControl) < 0
+}
+
+// repeated is the first item that a list holds twice.
+func repeated(list []string) string {
+	for i, item := range list {
+		if slices.Contains(list[:i], item) {
+			return item
+		}
+	}
+	return ""
+}

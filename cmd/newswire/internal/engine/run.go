@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// stage is one hop at work.
+type stage struct {
+	name string
+	stop context.CancelFunc
+	done chan struct{} // closed when it has returned
+	err  error         // readable once done is closed
+}
+
+// stages runs hops, each with a context of its own, so that they can be
+// stopped one after the other.
+type stages struct {
+	mu     sync.Mutex // guards failed
+	failed error      // the first error of a hop
+	broken context.CancelFunc
+}
+
+func (ss *stages) start(name string, run func(context.Context) error) *stage {
+	ctx, stop := context.WithCancel(context.Background())
+	s := &stage{name: name, stop: stop, done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		if s.err = run(ctx); s.err != nil {
+			ss.fail(fmt.Errorf("%s: %w", name, s.err))
+		}
+	}()
+	return s
+}
+
+func (ss *stages) fail(err error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.failed == nil {
+		ss.failed = err
+	}
+	ss.broken()
+}
+
+// end stops a hop and waits until it has returned.
+func (s *stage) end() {
+	s.stop()
+	<-s.done
+}
+
+// run starts the hops, last first, and stops them in flow order, each after
+// the one before has returned. A hop that fails stops the engine, but for the
+// listener: what is in the journal goes on being delivered without it.
+func (e *engine) run(ctx context.Context) error {
+	ctx, broken := context.WithCancel(ctx)
+	defer broken()
+	ss := &stages{broken: broken}
+	store := ss.start("journal", e.journal.Run)
+	pools := ss.start("pools", e.pools.Run)
+	ledger := ss.start("ledger", func(ctx context.Context) error { return e.ledger.Run(ctx, courier{e.pools}) })
+	sender := ss.start("hand-over", e.sender.Run)
+	router := ss.start("router", e.router.Run)
+	gate := ss.start("gateway", e.gateway.Run)
+	admin := ss.start("admin", e.admin.run)
+	listener := ss.start("listener", func(ctx context.Context) error {
+		if err := e.listener.Run(ctx); err != nil {
+			e.log.Error("intake has stopped; what is in the journal goes on being delivered", "err", err)
+		}
+		return nil
+	})
+	watch := ss.start("watch", e.watch)
+
+	<-ctx.Done()
+	e.log.Info("stopping")
+	sender.stop() // it may take a while to hear from Kafka; nothing waits for it
+	watch.end()
+	listener.end()
+	router.end()
+	gate.end()
+	sender.end()
+	ledger.end()
+	pools.end()
+	store.end()
+	admin.end()
+	e.log.Info("stopped")
+	return errors.Join(ss.failed)
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/spf13/cobra"
+
+	"newswire/cdc/setup"
+	"newswire/cmd/newswire/internal/config"
+)
+
+// setupFlags are what setup and teardown share.
+type setupFlags struct {
+	apply    bool
+	adminDSN string
+	minimal  bool
+}
+
+// setup prints, or runs, what serve needs in the database.
+func (p *program) setup() *cobra.Command {
+	var f setupFlags
+	cmd := &cobra.Command{
+		Use:   "setup",
+		Short: "Print the SQL that makes role, publication and slot; with --apply run it",
+		Args:  noArguments,
+		RunE: work(func(ctx context.Context) error {
+			return p.withPlan(ctx, f, func(ctx context.Context, conn *pgx.Conn, cfg setup.Config) (setup.Plan, error) {
+				return setup.Prepare(ctx, conn, cfg, setup.Options{Minimal: f.minimal})
+			})
+		}),
+	}
+	p.planFlags(cmd, &f)
+	cmd.Flags().BoolVar(&f.minimal, "minimal", false, "make a role that may read the stream, but not SELECT from the tables")
+	return cmd
+}
+
+// teardown prints, or runs, what removes what setup made.
+func (p *program) teardown() *cobra.Command {
+	var f setupFlags
+	cmd := &cobra.Command{
+		Use:   "teardown",
+		Short: "Print the SQL that drops what setup made; with --apply run it",
+		Args:  noArguments,
+		RunE: work(func(ctx context.Context) error {
+			return p.withPlan(ctx, f, setup.Teardown)
+		}),
+	}
+	p.planFlags(cmd, &f)
+	return cmd
+}
+
+func (p *program) planFlags(cmd *cobra.Command, f *setupFlags) {
+	cmd.Flags().BoolVar(&f.apply, "apply", false, "run the SQL instead of printing it")
+	cmd.Flags().StringVar(&f.adminDSN, "admin-dsn", "", "connection string (`DSN`) of a role that may do so; default postgres.dsn")
+}
+
+type planner func(ctx context.Context, conn *pgx.Conn, cfg setup.Config) (setup.Plan, error)
+
+// withPlan connects, has the plan made, and prints or applies it.
+func (p *program) withPlan(ctx context.Context, f setupFlags, plan planner) error {
+	cfg, err := p.load("postgres")
+	if err != nil {
+		return err
+	}
+	wanted, err := setupConfig(cfg.Postgres)
+	if err != nil {
+		return usageError{err}
+	}
+	dsn, source := cfg.Postgres.DSN, "postgres.dsn"
+	if f.adminDSN != "" {
+		dsn, source = f.adminDSN, "--admin-dsn"
+		if err := config.CheckDSN(dsn); err != nil {
+			return usageError{fmt.Errorf("%s %w", source, err)}
+		}
+	}
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return connectFault(source, err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) // after a signal too the server is told goodbye
+	made, err := plan(ctx, conn, wanted)
+	if err != nil {
+		return err
+	}
+	if f.apply {
+		return p.applyPlan(ctx, conn, made)
+	}
+	_, err = fmt.Fprint(p.stdout, made)
+	return err
+}
+
+// applyPlan runs the plan step by step, so that what was done is told even
+// when a later step fails.
+func (p *program) applyPlan(ctx context.Context, conn *pgx.Conn, plan setup.Plan) error {
+	for _, step := range plan.Steps {
+		line := "left alone: " + strings.ReplaceAll(step.Comment, "\n", " ")
+		if step.Needed {
+			if err := (setup.Plan{Steps: []setup.Step{step}}).Apply(ctx, conn); err != nil {
+				return stepFault(err)
+			}
+			line = "done: " + strings.ReplaceAll(step.SQL, "\n", " ") + ";"
+		}
+		if _, err := fmt.Fprintln(p.stdout, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setupConfig says what the configuration wants of the server.
+func setupConfig(c config.Postgres) (setup.Config, error) {
+	login, err := pgx.ParseConfig(c.DSN)
+	if err != nil {
+		return setup.Config{}, errors.New("postgres.dsn is not a connection string") // never pgx's text: it may hold the password
+	}
+	wanted := setup.Config{Role: login.User, Slot: c.Slot, Publication: c.Publication}
+	for _, t := range c.Tables {
+		schema, name, err := t.Split()
+		if err != nil {
+			return setup.Config{}, err
+		}
+		wanted.Tables = append(wanted.Tables, setup.Table{Schema: schema, Name: name, Columns: t.Columns()})
+	}
+	return wanted, nil
+}
+
+// connectFault adds the remedy: most often the role is still to be made.
+func connectFault(source string, err error) error {
+	remedy := "check the address and that PostgreSQL runs"
+	if refused := new(pgconn.PgError); errors.As(err, &refused) {
+		remedy = "correct user, password or database there"
+		if source != "--admin-dsn" {
+			remedy += ", or name one who may make the role with --admin-dsn"
+		}
+	}
+	return fmt.Errorf("connect with %s: %w; %s", source, err, remedy)
+}
+
+// stepFault adds the remedy where the login may not do what a step does.
+func stepFault(err error) error {
+	if refused := new(pgconn.PgError); errors.As(err, &refused) && refused.Code == insufficientPrivilege {
+		return fmt.Errorf("%w; name one who may do it, such as a superuser, with --admin-dsn", err)
+	}
+	return err
+}
+
+const insufficientPrivilege = "42501" // PostgreSQL's code

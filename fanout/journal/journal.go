@@ -1,0 +1,345 @@
+// Package journal keeps what was committed, in one order, on disk.
+//
+// It is a log of entries with a dense Seq: messages, as PostgreSQL committed
+// them, and changes of subscriptions, where they took effect. An entry can be
+// read as soon as it has its place, and is durable once Synced has passed it;
+// only what is durable may be confirmed to PostgreSQL. The packages that
+// follow keep their own records in the same database through Update, so that
+// nothing which depends on an entry outlives it.
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var (
+	// ErrClosed reports a write to a journal that has stopped taking any.
+	ErrClosed = errors.New("journal closed")
+	// ErrHeld reports a directory that another process has open.
+	ErrHeld = errors.New("journal directory is held by another process")
+)
+
+// Config says where the journal is.
+type Config struct {
+	Dir string // made when missing; one process at a time
+	// Unsynced leaves syncing to the operating system: a lost machine then
+	// loses commits that were confirmed. It exists so that the power-cut test
+	// can show that it would notice.
+	Unsynced bool
+}
+
+// Limits of what is held in memory, chosen for a machine with two cores and
+// little memory. A Badger transaction may fill 15 % of a memtable.
+const (
+	memTable     = 32 << 20
+	maxTxnBytes  = memTable / 100 * 12
+	maxTxnOps    = 30_000    // Badger's own limit is about 15 % of a memtable in 96-byte nodes
+	maxValue     = 512 << 10 // below Badger's value threshold: all data takes the checked path
+	maxQueue     = 32 << 20  // bytes on their way to the disk before writers wait
+	tailEntries  = 8192      // kept in memory for followers
+	tailBytesMax = 32 << 20
+)
+
+// Journal is the log. Its methods may be called from any goroutine.
+type Journal struct {
+	db  *badger.DB // fixed by Open
+	log *slog.Logger
+	m   *metrics
+
+	synced    Watermark     // raised by Run
+	confirmed atomic.Uint64 // LSN; stored by Run
+	hasWork   chan struct{} // holds one token while queue may be non-empty
+
+	mu     sync.Mutex // guards the rest
+	source Source
+	at     position // of the last entry that has a place
+	lastID ID       // of the last message that has a place
+	oldest Seq      // the first entry that is kept
+	tail   []Entry  // the entries behind base; all that is not synced is in it
+	base   Seq
+	bytes  int           // about what tail holds
+	grown  chan struct{} // closed when an entry gets its place; nil while nobody waits
+	queue  []*item
+	queued int           // bytes in queue and in the batch being written
+	room   chan struct{} // closed when queued shrinks; nil while nobody waits
+	err    error         // why no more writes are taken
+}
+
+// Open opens or makes the journal in cfg.Dir and mends what a crash left
+// half-written. It starts nothing: entries become durable while Run runs. The
+// error wraps ErrHeld when another process has the directory.
+func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, error) {
+	db, err := badger.Open(badger.DefaultOptions(cfg.Dir).
+		WithSyncWrites(!cfg.Unsynced). // the default, false, survives a killed process but not a lost machine
+		WithMemTableSize(memTable).
+		WithNumMemtables(3).
+		WithNumCompactors(2).
+		WithBlockCacheSize(32 << 20).
+		WithDetectConflicts(false). // one goroutine writes
+		WithChecksumVerificationMode(options.OnTableAndBlockRead).
+		WithVerifyValueChecksum(true).
+		WithMetricsEnabled(false).
+		WithLogger(badgerLog{log}))
+	if err != nil {
+		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
+			return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, ErrHeld)
+		}
+		return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, err)
+	}
+	j := &Journal{db: db, log: log, hasWork: make(chan struct{}, 1), oldest: 1}
+	j.m = newMetrics(reg, db)
+	if err := j.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open journal %q: %w", cfg.Dir, err), db.Close())
+	}
+	return j, nil
+}
+
+// Close closes the database. Run must have returned.
+func (j *Journal) Close() error {
+	if err := j.db.Close(); err != nil {
+		return fmt.Errorf("close journal: %w", err)
+	}
+	return nil
+}
+
+var (
+	keyPosition = spaceMeta.Key([]byte("position")...)
+	keySource   = spaceMeta.Key([]byte("source")...)
+)
+
+func (j *Journal) load() error {
+	err := j.View(func(v View) error {
+		if value, ok, err := v.Get(keySource); err != nil {
+			return err
+		} else if ok {
+			if err := json.Unmarshal(value, &j.source); err != nil {
+				return fmt.Errorf("read source: %w", err)
+			}
+		}
+		value, ok, err := v.Get(keyPosition)
+		if err != nil || !ok {
+			return err
+		}
+		j.at, err = decodePosition(value)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := j.dropTorn(); err != nil {
+		return err
+	}
+	j.base = j.at.Head
+	j.oldest = j.at.Head + 1
+	j.synced.Raise(j.at.Head)
+	j.confirmed.Store(uint64(j.at.Confirmed))
+	return j.View(func(v View) error {
+		if key, _, ok, err := v.last(spaceIDs, spaceIDs.Key(maxIDKey...)); err != nil {
+			return err
+		} else if ok {
+			j.lastID = idFromBytes(key[1:])
+		}
+		return v.Scan(spaceEntries, nil, func(key, _ []byte) (bool, error) {
+			j.oldest = SeqOf(key)
+			return false, nil
+		})
+	})
+}
+
+// dropTorn removes what the start of a large commit left behind the last
+// complete one, when a crash came before its end.
+func (j *Journal) dropTorn() error {
+	var torn Update
+	err := j.View(func(v View) error {
+		return v.Scan(spaceEntries, spaceEntries.Seq(j.at.Head+1), func(key, value []byte) (bool, error) {
+			torn.Delete(append([]byte(nil), key...))
+			e, err := v.decode(SeqOf(key), value)
+			if err == nil && e.Message != nil {
+				torn.Delete(idKey(e.Message.ID))
+			}
+			return true, nil
+		})
+	})
+	if err != nil || torn.Empty() {
+		return err
+	}
+	j.log.Info("journal drops the start of a commit that was not complete", "seq", j.at.Head+1, "records", len(torn.ops))
+	return j.commit([]*item{{update: torn}})
+}
+
+// Source gives the history that was read so far; ok is false for a journal
+// that has read none.
+func (j *Journal) Source() (s Source, ok bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.source, j.source != Source{}
+}
+
+// SetSource records the history to be read from now on. It returns when that
+// is durable.
+func (j *Journal) SetSource(ctx context.Context, s Source) error {
+	value, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("set source: %w", err)
+	}
+	var u Update
+	u.Set(keySource, value)
+	if err := j.ApplySync(ctx, u); err != nil {
+		return fmt.Errorf("set source: %w", err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.source = s
+	return nil
+}
+
+// Confirmed gives the position up to which everything is durable: all that may
+// be reported to the slot. 0 before the first commit.
+func (j *Journal) Confirmed() LSN { return LSN(j.confirmed.Load()) }
+
+// Head gives the Seq of the last entry that has a place; 0 in an empty journal.
+func (j *Journal) Head() Seq {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.at.Head
+}
+
+// Oldest gives the Seq of the first entry that is kept.
+func (j *Journal) Oldest() Seq {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.oldest
+}
+
+// Synced gives the Seq up to which entries are durable.
+func (j *Journal) Synced() Seq { return j.synced.At() }
+
+// WaitSynced returns once the entry at seq is durable.
+func (j *Journal) WaitSynced(ctx context.Context, seq Seq) error {
+	return j.synced.Wait(ctx, seq)
+}
+
+// Append gives a commit's messages their places, in order and all together. It
+// returns before they are durable, and waits while too much is on its way to
+// the disk. A commit that is already in the journal is taken silently.
+func (j *Journal) Append(ctx context.Context, c Commit) error {
+	records := make([][]byte, len(c.Messages))
+	for i := range c.Messages {
+		records[i] = appendMessage(nil, &c.Messages[i])
+	}
+	if err := j.waitRoom(ctx); err != nil {
+		return fmt.Errorf("append commit %s: %w", c.LSN, err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return fmt.Errorf("append commit %s: %w", c.LSN, j.err)
+	}
+	if !j.at.before(c.Epoch, c.LSN) {
+		return nil
+	}
+	it := &item{queuedAt: time.Now()}
+	for i := range c.Messages {
+		m := &c.Messages[i]
+		j.placeLocked(Entry{Message: m})
+		it.update.setLarge(j.at.Head, records[i])
+		it.update.Set(idKey(m.ID), spaceEntries.Seq(j.at.Head)[1:])
+		j.lastID = m.ID
+	}
+	j.at.Epoch, j.at.Commit, j.at.Confirmed = c.Epoch, c.LSN, max(j.at.Confirmed, c.End)
+	j.enqueueLocked(it)
+	return nil
+}
+
+// Advance notes that everything up to lsn was read and made no message.
+// Confirmed follows once that is durable.
+func (j *Journal) Advance(ctx context.Context, lsn LSN) error {
+	if err := j.waitRoom(ctx); err != nil {
+		return fmt.Errorf("advance to %s: %w", lsn, err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return fmt.Errorf("advance to %s: %w", lsn, j.err)
+	}
+	if lsn > j.at.Confirmed {
+		j.at.Confirmed = lsn
+		j.enqueueLocked(&item{})
+	}
+	return nil
+}
+
+// AppendChange gives a change of subscriptions its place, durable together
+// with the records in u. It returns the place before it is durable.
+func (j *Journal) AppendChange(ctx context.Context, c Change, u Update) (Seq, error) {
+	record := appendChange(nil, &c)
+	if err := j.waitRoom(ctx); err != nil {
+		return 0, fmt.Errorf("append change of reader %q: %w", c.Name, err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return 0, fmt.Errorf("append change of reader %q: %w", c.Name, j.err)
+	}
+	j.placeLocked(Entry{Change: &c})
+	u.setLarge(j.at.Head, record)
+	j.enqueueLocked(&item{update: u, queuedAt: time.Now()})
+	return j.at.Head, nil
+}
+
+// Apply queues records; they become durable behind everything queued before,
+// and done, where given, is then called from the journal's goroutine. Nothing
+// is written, and done is not called, when Apply returns an error.
+func (j *Journal) Apply(ctx context.Context, u Update, done func(error)) error {
+	if u.size > maxTxnBytes || len(u.ops) > maxTxnOps {
+		return fmt.Errorf("apply update: %d records of %d bytes do not fit one transaction", len(u.ops), u.size)
+	}
+	if err := j.waitRoom(ctx); err != nil {
+		return fmt.Errorf("apply update: %w", err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return fmt.Errorf("apply update: %w", j.err)
+	}
+	j.enqueueLocked(&item{update: u, done: done})
+	return nil
+}
+
+// ApplySync is Apply that returns when the records are durable.
+func (j *Journal) ApplySync(ctx context.Context, u Update) error {
+	written := make(chan error, 1)
+	if err := j.Apply(ctx, u, func(err error) { written <- err }); err != nil {
+		return err
+	}
+	select {
+	case err := <-written:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// badgerLog passes Badger's warnings and errors on and drops its chatter.
+type badgerLog struct{ log *slog.Logger }
+
+func (l badgerLog) Errorf(format string, args ...any)   { l.print(slog.LevelError, format, args) }
+func (l badgerLog) Warningf(format string, args ...any) { l.print(slog.LevelWarn, format, args) }
+func (l badgerLog) Infof(string, ...any)                {}
+func (l badgerLog) Debugf(string, ...any)               {}
+
+func (l badgerLog) print(level slog.Level, format string, args []any) {
+	l.log.Log(context.Background(), level, "badger", "says", strings.TrimSpace(fmt.Sprintf(format, args...)))
+}

@@ -1,0 +1,47 @@
+package journal
+
+import "encoding/binary"
+
+// Space is the first byte of a key: whose record it is. The spaces stand in
+// one list because one Badger database holds them all, so that what depends on
+// an entry is never durable before it.
+type Space byte
+
+// The spaces there are, with the package that writes each.
+const (
+	spaceMeta     Space = '0' // journal: name -> record of the journal itself
+	spaceEntries  Space = 'e' // journal: Seq -> entry
+	spaceParts    Space = 'p' // journal: Seq, part -> piece of a large entry
+	spaceIDs      Space = 'i' // journal: ID -> Seq
+	SpaceReaders  Space = 'r' // fanout: reader's name -> number and sets
+	SpaceNames    Space = 'n' // fanout: reader's number -> name
+	SpaceRouted   Space = 'w' // fanout: -> Seq up to which everything is routed
+	SpaceAudience Space = 'l' // ack: Seq -> who shall have it
+	SpaceProgress Space = 'a' // ack: Seq -> sent, read, handed over
+	SpaceOpen     Space = 'o' // ack: Seq of a message that is not settled
+	SpaceUnread   Space = 'u' // ack: Seq of a settled message -> who has not read it
+	SpaceCancels  Space = 'x' // ack: Seq, Reader -> hand-over to be taken back
+)
+
+// Key makes a key of a space from raw bytes.
+func (s Space) Key(rest ...byte) []byte { return append([]byte{byte(s)}, rest...) }
+
+// Seq makes the key of a position; keys sort as positions do.
+func (s Space) Seq(seq Seq) []byte {
+	return binary.BigEndian.AppendUint64([]byte{byte(s)}, uint64(seq))
+}
+
+// Reader makes the key of a reader's number.
+func (s Space) Reader(r Reader) []byte {
+	return binary.BigEndian.AppendUint32([]byte{byte(s)}, uint32(r))
+}
+
+// SeqOf reads the position out of a key that Space.Seq made, or that begins
+// with one.
+func SeqOf(key []byte) Seq { return Seq(binary.BigEndian.Uint64(key[1:])) }
+
+func partKey(seq Seq, part int) []byte {
+	return binary.BigEndian.AppendUint16(spaceParts.Seq(seq), uint16(part))
+}
+
+func idKey(id ID) []byte { return id.appendTo([]byte{byte(spaceIDs)}) }

@@ -1,0 +1,72 @@
+package journal
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Action says what happened to the article.
+type Action string
+
+// The three actions of a message.
+const (
+	Publish Action = "publish" // inserted, or became published
+	Correct Action = "correct" // data or tags of a published row changed
+	Retract Action = "retract" // deleted, or no longer published
+)
+
+// Message is one row change as readers get it. It is never changed once it is
+// in the journal; everyone shares its slices.
+type Message struct {
+	ID        ID
+	Action    Action
+	Tags      []string        // as stored, in order, without repeats; never empty
+	Source    string          // schema.table
+	Key       json.RawMessage // the primary key as a JSON object
+	Time      time.Time       // PostgreSQL's commit time, microseconds, UTC
+	Data      json.RawMessage // the configured columns as a JSON object
+	Truncated bool            // Data was over 1 MiB and holds the key columns only
+}
+
+// Commit is one whole transaction, reduced to the messages it makes.
+type Commit struct {
+	Epoch    uint16
+	LSN      LSN       // of the commit record: what the message IDs are made of
+	End      LSN       // behind the transaction: the position to confirm
+	Time     time.Time // when PostgreSQL committed it
+	Messages []Message // in the order the transaction wrote them; may be empty
+}
+
+// Change is one change of a reader's subscriptions, as the difference to the
+// sets before it: no tag that was there is added, none that was not is dropped.
+type Change struct {
+	Name     string // the reader, as its token names it
+	Reader   Reader
+	Follow   []string // tags now followed
+	Unfollow []string // tags no longer followed
+	Mute     []string
+	Unmute   []string
+	Forget   bool // the reader is deleted; the lists above drop all it had
+}
+
+// Entry is one place in the journal: a message or a change, never both.
+type Entry struct {
+	Seq     Seq
+	Message *Message
+	Change  *Change
+}
+
+// Attempt is one try at giving a message to a reader.
+type Attempt struct {
+	Seq    Seq
+	N      int  // 1 for the first
+	Replay bool // from the journal after a reconnect or by a poll
+}
+
+// Source is the history that a journal has been reading.
+type Source struct {
+	SystemID string `json:"system_id"` // PostgreSQL's system identifier
+	Timeline int32  `json:"timeline"`
+	Slot     string `json:"slot"`
+	Epoch    uint16 `json:"epoch"` // counts changes of SystemID and Timeline, from 1
+}

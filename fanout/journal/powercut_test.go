@@ -1,0 +1,3 @@
+package journal
+const envChildDir, envChildUnsynced = "A","B"
+func powerCutChild(string, bool) int {return 0}

@@ -1,0 +1,171 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// Update is a set of records that become durable together, and not before
+// anything that was appended or applied earlier.
+type Update struct {
+	ops  []op
+	size int
+}
+
+type op struct {
+	key   []byte
+	value []byte // nil deletes
+}
+
+// Set writes a record. The update owns both slices from now on.
+func (u *Update) Set(key, value []byte) {
+	if value == nil {
+		value = []byte{}
+	}
+	u.ops = append(u.ops, op{key, value})
+	u.size += len(key) + len(value)
+}
+
+// Delete removes a record; one that is not there is no error.
+func (u *Update) Delete(key []byte) {
+	u.ops = append(u.ops, op{key: key})
+	u.size += len(key)
+}
+
+// Size is about the bytes it will write.
+func (u *Update) Size() int { return u.size }
+
+// Empty tells an update with nothing in it.
+func (u *Update) Empty() bool { return len(u.ops) == 0 }
+
+// setLarge writes a record that may be too large for one value.
+func (u *Update) setLarge(seq Seq, value []byte) {
+	if len(value) <= maxValue {
+		u.Set(spaceEntries.Seq(seq), value)
+		return
+	}
+	parts := 0
+	for piece := range chunks(value, maxValue) {
+		u.Set(partKey(seq, parts), piece)
+		parts++
+	}
+	u.Set(spaceEntries.Seq(seq), []byte{recordParts, byte(parts)})
+}
+
+func chunks(b []byte, size int) func(yield func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		for len(b) > 0 {
+			n := min(size, len(b))
+			if !yield(b[:n:n]) {
+				return
+			}
+			b = b[n:]
+		}
+	}
+}
+
+// View is a consistent reading of what is in the database, valid within the
+// function that got it. What is still on its way to the disk is not in it.
+type View struct{ txn *badger.Txn }
+
+// View gives read a consistent view.
+func (j *Journal) View(read func(v View) error) error {
+	return j.db.View(func(txn *badger.Txn) error { return read(View{txn}) })
+}
+
+// Get gives a copy of a record's value, and whether there is one.
+func (v View) Get(key []byte) ([]byte, bool, error) {
+	item, err := v.txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("get record %x: %w", key, err)
+	}
+	value, err := item.ValueCopy(nil)
+	if err != nil {
+		return nil, false, fmt.Errorf("read record %x: %w", key, err)
+	}
+	return value, true, nil
+}
+
+// Scan calls each for the space's records from the key `from` on (nil: from the
+// first), in key order, until it returns false. Key and value are each's only
+// until it returns.
+func (v View) Scan(s Space, from []byte, each func(key, value []byte) (more bool, err error)) error {
+	opts := badger.DefaultIteratorOptions
+	opts.Prefix = []byte{byte(s)}
+	opts.PrefetchSize = 64
+	it := v.txn.NewIterator(opts)
+	defer it.Close()
+	if from == nil {
+		from = opts.Prefix
+	}
+	for it.Seek(from); it.Valid(); it.Next() {
+		item := it.Item()
+		more := false
+		err := item.Value(func(value []byte) (err error) {
+			more, err = each(item.Key(), value)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("scan record %x: %w", item.Key(), err)
+		}
+		if !more {
+			return nil
+		}
+	}
+	return nil
+}
+
+// Last gives the greatest key of a space.
+func (v View) Last(s Space) (key []byte, ok bool, err error) {
+	key, _, ok, err = v.last(s, s.Key(maxIDKey...))
+	return key, ok, err
+}
+
+// last gives the greatest key of the space that is at or below upto.
+func (v View) last(s Space, upto []byte) (key, value []byte, ok bool, err error) {
+	opts := badger.DefaultIteratorOptions
+	opts.Reverse = true
+	opts.PrefetchSize = 1
+	it := v.txn.NewIterator(opts)
+	defer it.Close()
+	it.Seek(upto)
+	if !it.Valid() || it.Item().Key()[0] != byte(s) {
+		return nil, nil, false, nil
+	}
+	value, err = it.Item().ValueCopy(nil)
+	return bytes.Clone(it.Item().Key()), value, err == nil, err
+}
+
+// entry reads the entry at seq from the database.
+func (v View) entry(seq Seq) (Entry, bool, error) {
+	value, ok, err := v.Get(spaceEntries.Seq(seq))
+	if err != nil || !ok {
+		return Entry{}, false, err
+	}
+	e, err := v.decode(seq, value)
+	return e, err == nil, err
+}
+
+func (v View) decode(seq Seq, value []byte) (Entry, error) {
+	if len(value) == 2 && value[0] == recordParts {
+		whole := []byte{}
+		for part := range int(value[1]) {
+			piece, ok, err := v.Get(partKey(seq, part))
+			if err != nil {
+				return Entry{}, err
+			}
+			if !ok {
+				return Entry{}, fmt.Errorf("entry %d: part %d is missing: %w", seq, part, ErrDamaged)
+			}
+			whole = append(whole, piece...)
+		}
+		value = whole
+	}
+	return decodeEntry(seq, value)
+}

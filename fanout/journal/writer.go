@@ -1,0 +1,220 @@
+package journal
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// position is where the journal stands: the last entry, and how far the slot
+// was read for it.
+type position struct {
+	Head      Seq
+	Epoch     uint16
+	Commit    LSN // commit record of the last commit
+	Confirmed LSN // everything up to here was read
+}
+
+// before tells whether a commit is one that the journal does not have yet.
+func (p position) before(epoch uint16, commit LSN) bool {
+	return epoch > p.Epoch || epoch == p.Epoch && commit > p.Commit
+}
+
+func (p position) encode() []byte {
+	b := binary.BigEndian.AppendUint64(nil, uint64(p.Head))
+	b = binary.BigEndian.AppendUint16(b, p.Epoch)
+	b = binary.BigEndian.AppendUint64(b, uint64(p.Commit))
+	return binary.BigEndian.AppendUint64(b, uint64(p.Confirmed))
+}
+
+func decodePosition(b []byte) (position, error) {
+	if len(b) != 26 {
+		return position{}, fmt.Errorf("read position: %d bytes: %w", len(b), ErrDamaged)
+	}
+	return position{
+		Head:      Seq(binary.BigEndian.Uint64(b)),
+		Epoch:     binary.BigEndian.Uint16(b[8:]),
+		Commit:    LSN(binary.BigEndian.Uint64(b[10:])),
+		Confirmed: LSN(binary.BigEndian.Uint64(b[18:])),
+	}, nil
+}
+
+// item is one Append, Advance or Apply on its way to the disk.
+type item struct {
+	update   Update
+	after    position    // where the journal stands once the item is durable
+	queuedAt time.Time   // zero when not measured
+	done     func(error) // nil when nobody waits
+}
+
+// enqueueLocked hands it to Run and stamps it with the present position.
+func (j *Journal) enqueueLocked(it *item) {
+	it.after = j.at
+	j.queue = append(j.queue, it)
+	j.queued += it.update.size
+	select {
+	case j.hasWork <- struct{}{}:
+	default: // the token is there already
+	}
+}
+
+// waitRoom returns once the queue has room. A single item may overfill it.
+func (j *Journal) waitRoom(ctx context.Context) error {
+	for {
+		j.mu.Lock()
+		if j.err != nil || j.queued < maxQueue {
+			defer j.mu.Unlock()
+			return j.err
+		}
+		if j.room == nil {
+			j.room = make(chan struct{})
+		}
+		room := j.room
+		j.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Run makes what is queued durable, in order, until ctx ends; then it writes
+// what is still queued, takes nothing more, and returns nil. An error is the
+// disk's: nothing after it is durable and the journal takes no more writes.
+func (j *Journal) Run(ctx context.Context) error {
+	for {
+		batch := j.takeQueue()
+		if len(batch) == 0 {
+			select {
+			case <-j.hasWork:
+			case <-ctx.Done():
+				if j.seal(ErrClosed) {
+					return nil
+				}
+			}
+			continue
+		}
+		if err := j.commit(batch); err != nil {
+			err = fmt.Errorf("write journal: %w", err)
+			j.seal(err)
+			for _, it := range append(batch, j.takeQueue()...) {
+				if it.done != nil {
+					it.done(err)
+				}
+			}
+			return err
+		}
+		j.written(batch)
+	}
+}
+
+func (j *Journal) takeQueue() []*item {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	batch := j.queue
+	j.queue = nil
+	return batch
+}
+
+// seal refuses writes from now on. A clean seal, with ErrClosed, is refused
+// itself while something is queued.
+func (j *Journal) seal(why error) (sealed bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if errors.Is(why, ErrClosed) && len(j.queue) > 0 {
+		return false
+	}
+	j.err = why
+	j.wakeWritersLocked()
+	return true
+}
+
+func (j *Journal) wakeWritersLocked() {
+	if j.room != nil {
+		close(j.room)
+		j.room = nil
+	}
+}
+
+// commit writes a batch with as few syncs as it can: many items share one
+// Badger transaction. The position goes into the last transaction of each
+// item, so that a torn item is recognised by entries behind the position.
+func (j *Journal) commit(batch []*item) error {
+	txn, size, ops := j.db.NewTransaction(true), 0, 0
+	defer func() { txn.Discard() }()
+	flush := func() error {
+		if err := txn.Commit(); err != nil {
+			return err
+		}
+		txn, size, ops = j.db.NewTransaction(true), 0, 0
+		return nil
+	}
+	for i, it := range batch {
+		fits := size+it.update.size <= maxTxnBytes && ops+len(it.update.ops) <= maxTxnOps
+		if !fits && ops > 0 {
+			if err := j.commitAt(txn, batch[i-1].after); err != nil {
+				return err
+			}
+			txn, size, ops = j.db.NewTransaction(true), 0, 0
+		}
+		for _, o := range it.update.ops {
+			if size+len(o.key)+len(o.value) > maxTxnBytes || ops >= maxTxnOps {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			if err := write(txn, o); err != nil {
+				return err
+			}
+			size += len(o.key) + len(o.value)
+			ops++
+		}
+	}
+	return j.commitAt(txn, batch[len(batch)-1].after)
+}
+
+// commitAt commits txn together with the position it reaches.
+func (j *Journal) commitAt(txn *badger.Txn, p position) error {
+	if p != (position{}) {
+		if err := txn.Set(keyPosition, p.encode()); err != nil {
+			return err
+		}
+	}
+	return txn.Commit()
+}
+
+func write(txn *badger.Txn, o op) error {
+	if o.value == nil {
+		return txn.Delete(o.key)
+	}
+	return txn.Set(o.key, o.value)
+}
+
+// written tells everyone that a batch is durable.
+func (j *Journal) written(batch []*item) {
+	last := batch[len(batch)-1].after
+	size := 0
+	for _, it := range batch {
+		size += it.update.size
+		if !it.queuedAt.IsZero() {
+			j.m.append.Observe(time.Since(it.queuedAt).Seconds())
+		}
+	}
+	j.confirmed.Store(uint64(last.Confirmed))
+	j.synced.Raise(last.Head)
+	j.mu.Lock()
+	j.queued -= size
+	j.wakeWritersLocked()
+	j.trimLocked(last.Head)
+	j.mu.Unlock()
+	for _, it := range batch {
+		if it.done != nil {
+			it.done(nil)
+		}
+	}
+}

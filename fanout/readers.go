@@ -1,0 +1,219 @@
+package fanout
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"newswire/fanout/journal"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Readers knows who reads: each reader's number and the tags it follows and
+// mutes, as they stand at the journal's head. Every change goes through Edit.
+type Readers struct {
+	j    *journal.Journal
+	last atomic.Uint32 // the highest number given out
+
+	stripes [256]stripe // a reader's stripe is the hash of its name
+}
+
+// stripe holds the readers whose record was needed lately. Its lock is held
+// while a change gets its place in the journal, so that a reader's changes are
+// journaled in the order in which they were made; this waits only while the
+// journal's queue is full.
+type stripe struct {
+	mu     sync.Mutex // guards recent and what it holds
+	recent map[string]*reader
+}
+
+// maxRecent is how many readers a stripe keeps in memory: 12,800 in all.
+const maxRecent = 50
+
+type reader struct {
+	number  journal.Reader // 0: not known yet
+	sets    Sets
+	changed journal.Seq // the last change since it was read from disk
+}
+
+// record is what the database keeps of a reader under its name.
+type record struct {
+	Number journal.Reader `json:"n"`
+	Follow []string       `json:"f,omitempty"`
+	Mute   []string       `json:"m,omitempty"`
+}
+
+// OpenReaders finds the highest number that was given out. It starts nothing.
+func OpenReaders(j *journal.Journal) (*Readers, error) {
+	r := &Readers{j: j}
+	err := j.View(func(v journal.View) error {
+		return v.Scan(journal.SpaceNames, nil, func(key, _ []byte) (bool, error) {
+			r.last.Store(max(r.last.Load(), binary.BigEndian.Uint32(key[1:])))
+			return true, nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open readers: %w", err)
+	}
+	for i := range r.stripes {
+		r.stripes[i].recent = make(map[string]*reader)
+	}
+	return r, nil
+}
+
+// Edited is what an Edit led to.
+type Edited struct {
+	Reader  journal.Reader
+	Sets    Sets
+	Seq     journal.Seq // the place of the reader's last change; 0 when it is long past
+	Changed bool
+}
+
+// Edit changes what a reader follows and mutes, and makes the reader known
+// when it is new. limit bounds the tags in both sets together; 0 means none.
+// The change is in effect for the messages behind Edited.Seq, and durable when
+// the journal has synced it. One malformed tag changes nothing: *ErrTag,
+// *ErrTagLimit.
+func (r *Readers) Edit(ctx context.Context, name string, e Edit, limit int) (Edited, error) {
+	if err := e.check(); err != nil {
+		return Edited{}, err
+	}
+	s := r.stripe(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rd, err := r.getLocked(s, name)
+	if err != nil {
+		return Edited{}, err
+	}
+	after := e.apply(rd.sets)
+	if n := len(after.Follow) + len(after.Mute); limit > 0 && n > limit && n > len(rd.sets.Follow)+len(rd.sets.Mute) {
+		return Edited{}, &ErrTagLimit{limit}
+	}
+	c := journal.Change{Name: name, Reader: rd.number}
+	c.Follow, c.Unfollow = difference(rd.sets.Follow, after.Follow)
+	c.Mute, c.Unmute = difference(rd.sets.Mute, after.Mute)
+	same := len(c.Follow)+len(c.Unfollow)+len(c.Mute)+len(c.Unmute) == 0
+	if same && rd.number != 0 {
+		return Edited{rd.number, after, rd.changed, false}, nil
+	}
+	if rd.number == 0 {
+		c.Reader = journal.Reader(r.last.Add(1))
+	}
+	seq, err := r.append(ctx, c, after)
+	if err != nil {
+		return Edited{}, err
+	}
+	rd.number, rd.sets, rd.changed = c.Reader, after, seq
+	return Edited{rd.number, after.clone(), seq, true}, nil
+}
+
+// append journals a change together with the reader's new record.
+func (r *Readers) append(ctx context.Context, c journal.Change, after Sets) (journal.Seq, error) {
+	value, err := json.Marshal(record{Number: c.Reader, Follow: after.Follow, Mute: after.Mute})
+	if err != nil {
+		return 0, fmt.Errorf("encode reader %q: %w", c.Name, err)
+	}
+	var u journal.Update
+	u.Set(journal.SpaceReaders.Key([]byte(c.Name)...), value)
+	u.Set(journal.SpaceNames.Reader(c.Reader), []byte(c.Name))
+	return r.j.AppendChange(ctx, c, u)
+}
+
+// Forget deletes a reader: it is in no audience behind the Seq that Forget
+// returns. A reader that is not known is no error; its Seq is 0.
+func (r *Readers) Forget(ctx context.Context, name string) (Edited, error) {
+	s := r.stripe(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rd, err := r.getLocked(s, name)
+	if err != nil || rd.number == 0 {
+		return Edited{}, err
+	}
+	c := journal.Change{Name: name, Reader: rd.number, Unfollow: rd.sets.Follow, Unmute: rd.sets.Mute, Forget: true}
+	var u journal.Update
+	u.Delete(journal.SpaceReaders.Key([]byte(name)...))
+	u.Delete(journal.SpaceNames.Reader(rd.number))
+	seq, err := r.j.AppendChange(ctx, c, u)
+	if err != nil {
+		return Edited{}, err
+	}
+	gone := Edited{Reader: rd.number, Seq: seq, Changed: true}
+	*rd = reader{changed: seq}
+	return gone, nil
+}
+
+// Get gives a reader's number and sets; the number is 0 when it is not known.
+func (r *Readers) Get(name string) (journal.Reader, Sets, error) {
+	s := r.stripe(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rd, err := r.getLocked(s, name)
+	if err != nil {
+		return 0, Sets{}, err
+	}
+	return rd.number, rd.sets.clone(), nil
+}
+
+// Name gives the name behind a number; ok is false when the reader was
+// forgotten.
+func (r *Readers) Name(number journal.Reader) (name string, ok bool, err error) {
+	err = r.j.View(func(v journal.View) error {
+		value, found, err := v.Get(journal.SpaceNames.Reader(number))
+		name, ok = string(value), found
+		return err
+	})
+	if err != nil {
+		return "", false, fmt.Errorf("name reader %d: %w", number, err)
+	}
+	return name, ok, nil
+}
+
+func (r *Readers) stripe(name string) *stripe {
+	return &r.stripes[xxhash.Sum64String(name)%uint64(len(r.stripes))]
+}
+
+// getLocked finds a reader among the recent ones or on disk.
+func (r *Readers) getLocked(s *stripe, name string) (*reader, error) {
+	if rd := s.recent[name]; rd != nil {
+		return rd, nil
+	}
+	rec, _, err := readRecord(r.j, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.recent) >= maxRecent {
+		s.shrinkLocked(r.j)
+	}
+	rd := &reader{number: rec.Number, sets: Sets{rec.Follow, rec.Mute}}
+	s.recent[name] = rd
+	return rd, nil
+}
+
+// shrinkLocked forgets readers whose record on disk is up to date.
+func (s *stripe) shrinkLocked(j *journal.Journal) {
+	synced := j.Synced()
+	for name, rd := range s.recent {
+		if rd.changed <= synced {
+			delete(s.recent, name)
+		}
+	}
+}
+
+func readRecord(j *journal.Journal, name string) (rec record, ok bool, err error) {
+	err = j.View(func(v journal.View) error {
+		value, found, err := v.Get(journal.SpaceReaders.Key([]byte(name)...))
+		if err != nil || !found {
+			return err
+		}
+		ok = true
+		return json.Unmarshal(value, &rec)
+	})
+	if err != nil {
+		return record{}, false, fmt.Errorf("read reader %q: %w", name, err)
+	}
+	return rec, ok, nil
+}

@@ -1,0 +1,313 @@
+// Package fanout decides who shall have each message.
+//
+// Shards own the tags; each knows, for its tags, who follows and who mutes.
+// The router asks them about every journal entry, in the journal's order, and
+// hands each message with its audience to the ledger and to the pools in that
+// same order. What it has handed on is recorded with the ledger's entry in one
+// update, so that after a crash it takes up behind it, with the sets as they
+// stood there.
+package fanout
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+
+	"newswire/fanout/journal"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"golang.org/x/sync/errgroup"
+)
+
+// Ledger keeps account of who has which message.
+type Ledger interface {
+	// Open begins the account of a message, with its record in u. It is called
+	// once for every message since the last start, in Seq order. The audience
+	// is shared from now on: nobody changes it.
+	Open(u *journal.Update, seq journal.Seq, m *journal.Message, audience *roaring.Bitmap)
+}
+
+// Pools carry messages to the readers who are connected.
+type Pools interface {
+	// Deliver queues a message for those of its audience who are connected. It
+	// is called in Seq order, behind the ledger's Open, and may block a while:
+	// then the journal holds what follows.
+	Deliver(d Delivery)
+}
+
+// Delivery is a message and who shall have it.
+type Delivery struct {
+	Seq      journal.Seq
+	Message  *journal.Message
+	Audience *roaring.Bitmap // shared: read only
+}
+
+// Router gives every message its audience.
+type Router struct {
+	j      *journal.Journal
+	ledger Ledger
+	pools  Pools
+	log    *slog.Logger
+	m      *metrics
+	shards []*shard
+	start  journal.Seq // the journal's head when the router was made
+	from   journal.Seq // routed before this run
+
+	routed journal.Watermark // raised by collect
+}
+
+// Limits of the work between reading an entry and handing it on.
+const (
+	readBatch   = 256     // entries taken from the journal at a time
+	joinQueue   = 1024    // entries asked about and not yet handed on
+	updateBytes = 1 << 20 // of ledger records before they are written
+)
+
+// NewRouter loads the audience index as it stood behind the last message that
+// was routed. It starts nothing.
+func NewRouter(shards int, j *journal.Journal, l Ledger, p Pools, log *slog.Logger, reg prometheus.Registerer) (*Router, error) {
+	r := &Router{j: j, ledger: l, pools: p, log: log, start: j.Head()}
+	for i := range shards {
+		r.shards = append(r.shards, newShard(i, shards))
+	}
+	r.m = newMetrics(reg, r.shards)
+	if err := r.load(); err != nil {
+		return nil, fmt.Errorf("load audience index: %w", err)
+	}
+	r.routed.Raise(r.from)
+	return r, nil
+}
+
+// load reads every reader's record, which stands at the journal's head, and
+// takes back the changes that are not routed yet.
+func (r *Router) load() error {
+	err := r.j.View(func(v journal.View) error {
+		value, ok, err := v.Get(journal.SpaceRouted.Key())
+		if err != nil {
+			return err
+		}
+		if ok {
+			r.from = journal.Seq(binary.BigEndian.Uint64(value))
+		}
+		return v.Scan(journal.SpaceReaders, nil, func(key, value []byte) (bool, error) {
+			var rec record
+			if err := json.Unmarshal(value, &rec); err != nil {
+				return false, fmt.Errorf("read reader %q: %w", key[1:], err)
+			}
+			r.applyAll(&journal.Change{Reader: rec.Number, Follow: rec.Follow, Mute: rec.Mute})
+			return true, nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	entries, err := r.j.Range(r.from, r.start)
+	if err != nil {
+		return err
+	}
+	for i := len(entries) - 1; i >= 0; i-- {
+		if c := entries[i].Change; c != nil {
+			r.applyAll(&journal.Change{
+				Reader: c.Reader, Follow: c.Unfollow, Unfollow: c.Follow, Mute: c.Unmute, Unmute: c.Mute,
+			})
+		}
+	}
+	return nil
+}
+
+func (r *Router) applyAll(c *journal.Change) {
+	for i, concerned := range r.concerned(c) {
+		if concerned {
+			r.shards[i].change(c)
+		}
+	}
+}
+
+// concerned tells which shards own a tag of the change.
+func (r *Router) concerned(c *journal.Change) []bool {
+	marks := make([]bool, len(r.shards))
+	for _, tags := range [][]string{c.Follow, c.Unfollow, c.Mute, c.Unmute} {
+		for _, tag := range tags {
+			marks[shardOf(tag, len(r.shards))] = true
+		}
+	}
+	return marks
+}
+
+// Run routes what the journal holds and what it gets. When ctx ends it takes
+// no more entries, hands on those that it has taken, and returns. The error is
+// the journal's.
+func (r *Router) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var g errgroup.Group
+	for _, s := range r.shards {
+		g.Go(func() error { s.run(); return nil })
+	}
+	joins := make(chan *join, joinQueue) // ask sends, collect receives; ask closes it
+	g.Go(func() error {
+		defer func() {
+			close(joins)
+			for _, s := range r.shards {
+				close(s.tasks)
+			}
+		}()
+		return r.ask(ctx, joins)
+	})
+	g.Go(func() error {
+		err := r.collect(context.WithoutCancel(ctx), joins)
+		stop()
+		for range joins { // after an error: ask must not wait for collect
+		}
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("route: %w", err)
+	}
+	return nil
+}
+
+// Routed gives the Seq up to which every message was handed to the pools.
+func (r *Router) Routed() journal.Seq { return r.routed.At() }
+
+// WaitRouted returns once everything up to seq was handed to the pools.
+func (r *Router) WaitRouted(ctx context.Context, seq journal.Seq) error {
+	return r.routed.Wait(ctx, seq)
+}
+
+// CaughtUp tells whether everything that the journal held at the start was
+// routed.
+func (r *Router) CaughtUp() bool { return r.Routed() >= r.start }
+
+// ask reads entries and asks the shards about them, in order.
+func (r *Router) ask(ctx context.Context, joins chan<- *join) error {
+	for after := r.from; ; {
+		entries, err := r.j.Next(ctx, after, readBatch)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			jn := &join{entry: e}
+			r.dispatch(jn)
+			joins <- jn
+			after = e.Seq
+		}
+	}
+}
+
+// dispatch gives each concerned shard its task.
+func (r *Router) dispatch(jn *join) {
+	send := func(shard int, t task) {
+		jn.waiting.Add(1)
+		r.shards[shard].tasks <- t
+	}
+	if c := jn.entry.Change; c != nil {
+		for i, concerned := range r.concerned(c) {
+			if concerned {
+				send(i, task{join: jn})
+			}
+		}
+		return
+	}
+	var own [][]string // by index in where
+	var where []int
+	for _, tag := range append([]string{AllTags}, jn.entry.Message.Tags...) {
+		shard := shardOf(tag, len(r.shards))
+		k := slices.Index(where, shard)
+		if k < 0 {
+			k, where, own = len(where), append(where, shard), append(own, nil)
+		}
+		own[k] = append(own[k], tag)
+	}
+	for k, shard := range where {
+		send(shard, task{join: jn, tags: own[k]})
+	}
+}
+
+// collect hands messages on in order. Whenever it has nothing else to do, or
+// enough to write, it records how far it is together with the ledger's new
+// entries.
+func (r *Router) collect(ctx context.Context, joins <-chan *join) error {
+	var u journal.Update
+	recorded := r.from
+	record := func() error {
+		at := r.routed.At()
+		if at == recorded {
+			return nil
+		}
+		u.Set(journal.SpaceRouted.Key(), binary.BigEndian.AppendUint64(nil, uint64(at)))
+		err := r.j.Apply(ctx, u, nil)
+		u, recorded = journal.Update{}, at
+		return err
+	}
+	for {
+		var jn *join
+		more := true
+		select {
+		case jn, more = <-joins:
+		default:
+			if err := record(); err != nil {
+				return err
+			}
+			jn, more = <-joins
+		}
+		if !more {
+			return record()
+		}
+		jn.waiting.Wait()
+		r.handOn(&u, jn)
+		if u.Size() >= updateBytes {
+			if err := record(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// handOn opens the message's account and delivers it.
+func (r *Router) handOn(u *journal.Update, jn *join) {
+	if m := jn.entry.Message; m != nil {
+		audience := jn.audience()
+		r.ledger.Open(u, jn.entry.Seq, m, audience)
+		r.pools.Deliver(Delivery{jn.entry.Seq, m, audience})
+		r.m.messages.Inc()
+		r.m.audience.Observe(float64(audience.GetCardinality()))
+	}
+	r.routed.Raise(jn.entry.Seq)
+}
+
+type metrics struct {
+	messages prometheus.Counter
+	audience prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer, shards []*shard) *metrics {
+	auto := promauto.With(reg)
+	for _, s := range shards {
+		auto.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "newswire_shard_queue",
+			Help:        "Entries waiting for a tag shard's answer.",
+			ConstLabels: prometheus.Labels{"shard": strconv.Itoa(s.number)},
+		}, func() float64 { return float64(len(s.tasks)) })
+	}
+	return &metrics{
+		messages: auto.NewCounter(prometheus.CounterOpts{
+			Name: "newswire_fanout_messages_total",
+			Help: "Messages that were given their audience.",
+		}),
+		audience: auto.NewHistogram(prometheus.HistogramOpts{
+			Name:    "newswire_fanout_audience",
+			Help:    "Readers in a message's audience.",
+			Buckets: prometheus.ExponentialBuckets(1, 10, 7),
+		}),
+	}
+}

@@ -1,0 +1,240 @@
+// Package gateway is where readers meet Newswire: WebSocket sessions in pools,
+// short polling, acknowledgements and subscriptions over HTTP.
+//
+// It sends nothing that the ledger has not opened an account for, and keeps
+// nothing of its own: a session that falls behind, or comes back, reads from
+// the journal what its reader has not acknowledged.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"newswire/fanout"
+	"newswire/fanout/journal"
+
+	"github.com/gorilla/websocket"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+// Ledger keeps account of what readers were sent and have read.
+type Ledger interface {
+	// Sent notes attempts before they are written to a reader, Unsent takes
+	// back those whose write failed.
+	Sent(journal.Reader, []journal.Attempt) error
+	Unsent(journal.Reader, []journal.Attempt) error
+	// Ack notes acknowledgements; what was not sent to this reader is ignored.
+	Ack(journal.Reader, []journal.ID) error
+	// Read notes what a poll has brought.
+	Read(journal.Reader, []journal.Seq) error
+	// Unread gives, in order, at most limit of what lies behind after and was
+	// not read; it is complete up to through.
+	Unread(r journal.Reader, after journal.Seq, limit int) (unread []journal.Attempt, through journal.Seq, err error)
+}
+
+// Journal is what the gateway reads of the journal.
+type Journal interface {
+	Message(journal.Seq) (m *journal.Message, kept bool, err error)
+	Find(journal.ID) (journal.Place, error)
+	WaitSynced(context.Context, journal.Seq) error
+}
+
+// Router tells how far messages were handed to the pools.
+type Router interface {
+	Routed() journal.Seq
+	WaitRouted(context.Context, journal.Seq) error
+}
+
+// Config says how readers come in.
+type Config struct {
+	Listen         string
+	Origins        []string // exactly as browsers send them
+	CertFile       string   // with KeyFile: TLS
+	KeyFile        string
+	Auth           Auth
+	Limits         Limits
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	Drain          time.Duration  // over which sessions are sent away at the end
+	AckTimeout     time.Duration  // told to clients; how long a poll counts as a connection
+	PingEvery      time.Duration  // 0 means 25 s
+	Site           http.Handler   // serves what is not the gateway's; nil: 404
+}
+
+// Limits bound what readers may use; 0 means no limit.
+type Limits struct {
+	Sessions            int
+	SessionsPerReader   int
+	SessionsPerIP       int
+	HandshakesPerSecond int
+	FramesPerSecond     int // acknowledgements are not counted
+	TagsPerReader       int
+}
+
+// deps is what sessions and pools share.
+type deps struct {
+	ledger     Ledger
+	journal    Journal
+	log        *slog.Logger
+	m          *metrics
+	pingEvery  time.Duration
+	ackTimeout time.Duration
+}
+
+// Gateway serves readers.
+type Gateway struct {
+	cfg      Config // fixed by New
+	deps     *deps
+	readers  *fanout.Readers
+	pools    *Pools
+	router   Router
+	verifier *verifier
+	upgrader websocket.Upgrader
+	door     *door
+	log      *slog.Logger
+
+	address  atomic.Value // net.Addr, once Run listens
+	draining atomic.Bool
+	running  sync.WaitGroup // sessions and handshakes
+	polling  [256]sync.Mutex
+}
+
+// NewPools makes the pools that a router delivers to.
+func NewPools(cfg Config, l Ledger, j Journal, log *slog.Logger, reg prometheus.Registerer) *Pools {
+	d := &deps{ledger: l, journal: j, log: log, pingEvery: cfg.PingEvery, ackTimeout: cfg.AckTimeout}
+	if d.pingEvery == 0 {
+		d.pingEvery = 25 * time.Second
+	}
+	ps := &Pools{deps: d}
+	for range 2 * runtime.GOMAXPROCS(0) {
+		ps.pools = append(ps.pools, newPool(d))
+	}
+	d.m = newMetrics(reg, ps)
+	return ps
+}
+
+// New checks the configuration. It starts nothing.
+func New(cfg Config, ps *Pools, readers *fanout.Readers, router Router, log *slog.Logger) (*Gateway, error) {
+	v, err := newVerifier(cfg.Auth)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		cfg: cfg, deps: ps.deps, readers: readers, pools: ps, router: router, verifier: v,
+		door: newDoor(cfg), log: log,
+	}
+	g.upgrader = websocket.Upgrader{
+		HandshakeTimeout: 5 * time.Second,
+		ReadBufferSize:   1024,
+		WriteBufferSize:  512,
+		WriteBufferPool:  new(sync.Pool),
+		Subprotocols:     []string{subprotocol},
+		CheckOrigin:      g.allowedOrigin,
+		Error:            upgradeError,
+	}
+	return g, nil
+}
+
+// Addr gives the address that Run listens on; nil before it does.
+func (g *Gateway) Addr() net.Addr {
+	addr, _ := g.address.Load().(net.Addr)
+	return addr
+}
+
+// Ready tells whether readers are admitted, or why not.
+func (g *Gateway) Ready() error {
+	switch {
+	case g.draining.Load():
+		return errors.New("gateway is draining")
+	case g.Addr() == nil:
+		return errors.New("gateway does not listen yet")
+	}
+	return nil
+}
+
+// Run serves readers until ctx ends; then it admits nobody, sends every session
+// away within Config.Drain, and returns when all have gone.
+func (g *Gateway) Run(ctx context.Context) error {
+	ln, err := net.Listen("tcp", g.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("gateway.listen: cannot listen on %s: %w; choose another address or end the process that has it", g.cfg.Listen, err)
+	}
+	server := &http.Server{
+		Handler:           g.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+	}
+	if g.cfg.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(g.cfg.CertFile, g.cfg.KeyFile)
+		if err != nil {
+			return errors.Join(fmt.Errorf("gateway.tls: %w", err), ln.Close())
+		}
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+		ln = tls.NewListener(ln, server.TLSConfig)
+	}
+	g.address.Store(ln.Addr())
+	var group errgroup.Group
+	group.Go(func() error {
+		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve gateway: %w", err)
+		}
+		return nil
+	})
+	<-ctx.Done()
+	g.draining.Store(true)
+	g.drain()
+	stop, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = server.Shutdown(stop) // who still polls is cut off
+	_ = server.Close()
+	return group.Wait()
+}
+
+// drainRate is how many sessions are sent away a second when the window does
+// not ask for more: so many can reconnect elsewhere without a stampede.
+const drainRate = 500
+
+// drain says goodbye to every session, spread over the drain window, and waits
+// for them to go.
+func (g *Gateway) drain() {
+	sessions := g.pools.sessions()
+	rand.Shuffle(len(sessions), func(a, b int) { sessions[a], sessions[b] = sessions[b], sessions[a] })
+	window := min(g.cfg.Drain*8/10, time.Duration(len(sessions))*time.Second/drainRate)
+	const steps = 50
+	for chunk := range slices.Chunk(sessions, max(1, (len(sessions)+steps-1)/steps)) {
+		for _, s := range chunk {
+			s.end(endDraining, time.Duration(500+rand.IntN(1500))*time.Millisecond)
+		}
+		time.Sleep(window / steps)
+	}
+	gone := make(chan struct{})
+	go func() { g.running.Wait(); close(gone) }()
+	select {
+	case <-gone:
+		return
+	case <-time.After(2 * closeTimeout):
+	}
+	for _, s := range g.pools.sessions() {
+		s.drop(endDraining)
+	}
+	<-gone
+}
+
+func (g *Gateway) allowedOrigin(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	return origin == "" || slices.Contains(g.cfg.Origins, origin)
+}

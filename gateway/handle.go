@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"newswire/fanout"
+	"newswire/fanout/journal"
+)
+
+// refusal is why a request changed nothing. Over WebSocket it is an error
+// frame, over HTTP a problem document.
+type refusal struct{ code, text string }
+
+func (r *refusal) frame(ref string) errorFrame { return errorFrame{"error", ref, r.code, r.text} }
+
+// handle acts on one frame of a session.
+func (g *Gateway) handle(s *session, raw []byte) {
+	var f clientFrame
+	if json.Unmarshal(raw, &f) != nil {
+		s.end(endBadFrame, 0)
+		return
+	}
+	if f.Type == "ack" {
+		g.handleAck(s, f)
+		return
+	}
+	if !s.limiter.Allow() {
+		s.end(endRateLimited, time.Second)
+		return
+	}
+	switch f.Type {
+	case "follow":
+		g.handleEdit(s, f.Ref, fanout.Edit{Follow: f.Tags})
+	case "unfollow":
+		g.handleEdit(s, f.Ref, fanout.Edit{Unfollow: f.Tags})
+	case "mute":
+		g.handleEdit(s, f.Ref, fanout.Edit{Mute: f.Tags})
+	case "unmute":
+		g.handleEdit(s, f.Ref, fanout.Edit{Unmute: f.Tags})
+	case "token":
+		g.handleToken(s, f)
+	case "ping":
+		s.say(pongFrame{"pong", f.Ref})
+	default:
+		s.say(errorFrame{"error", f.Ref, "unknown_type", "no frame of this type is known here"})
+	}
+}
+
+// handleAck passes acknowledgements on. Malformed ids are ignored like unknown
+// ones: they acknowledge nothing.
+func (g *Gateway) handleAck(s *session, f clientFrame) {
+	ids := parseIDs(append(f.IDs, f.ID))
+	if upto, err := journal.ParseID(f.Upto); err == nil {
+		ids = append(ids, s.upto(upto)...)
+	}
+	if len(ids) == 0 {
+		return
+	}
+	if err := g.deps.ledger.Ack(s.reader, ids); err != nil {
+		s.fail(err)
+		return
+	}
+	s.acked(ids)
+}
+
+func parseIDs(texts []string) (ids []journal.ID) {
+	for _, text := range texts {
+		if id, err := journal.ParseID(text); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// handleEdit changes the reader's subscriptions and answers once the change is
+// in effect and everything before it is on its way to this session.
+func (g *Gateway) handleEdit(s *session, ref string, e fanout.Edit) {
+	edited, refused, err := g.edit(s.ctx, s.who, e)
+	switch {
+	case refused != nil:
+		s.say(refused.frame(ref))
+		return
+	case err != nil:
+		s.fail(err)
+		return
+	}
+	reply := controlFrame(subscriptionsFrame{"subscriptions", ref, listed(edited.Sets.Follow), listed(edited.Sets.Mute)})
+	err = g.pools.do(s.ctx, s.reader, func(*pool) { s.answer(edited.Seq, reply) })
+	if err == nil && edited.Changed {
+		g.tellOthers(s, edited)
+	}
+}
+
+// tellOthers sends the new sets to the reader's other sessions.
+func (g *Gateway) tellOthers(but *session, edited fanout.Edited) {
+	news := controlFrame(subscriptionsFrame{"subscriptions", "", listed(edited.Sets.Follow), listed(edited.Sets.Mute)})
+	_ = g.pools.do(context.Background(), edited.Reader, func(p *pool) {
+		for _, other := range p.sessionsOf(edited.Reader) {
+			if other != but {
+				other.answer(edited.Seq, news)
+			}
+		}
+	})
+}
+
+// editTimeout is how long a change may take to become durable and routed.
+const editTimeout = 15 * time.Second
+
+// edit checks and makes a change, and returns when it is durable and all that
+// was journaled before it was handed to the pools.
+func (g *Gateway) edit(ctx context.Context, who identity, e fanout.Edit) (fanout.Edited, *refusal, error) {
+	if refused := permitted(who, e); refused != nil {
+		return fanout.Edited{}, refused, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, editTimeout)
+	defer cancel()
+	edited, err := g.readers.Edit(ctx, who.reader, e, g.cfg.Limits.TagsPerReader)
+	var badTag *fanout.ErrTag
+	var tooMany *fanout.ErrTagLimit
+	switch {
+	case errors.As(err, &badTag):
+		return fanout.Edited{}, &refusal{"bad_tag", badTag.Error()}, nil
+	case errors.As(err, &tooMany):
+		return fanout.Edited{}, &refusal{"too_many_tags", tooMany.Error()}, nil
+	case err != nil:
+		return fanout.Edited{}, nil, err
+	}
+	return edited, nil, g.inEffect(ctx, edited.Seq)
+}
+
+// inEffect returns when the change at seq is durable and routed.
+func (g *Gateway) inEffect(ctx context.Context, seq journal.Seq) error {
+	if seq == 0 {
+		return nil
+	}
+	if err := g.deps.journal.WaitSynced(ctx, seq); err != nil {
+		return err
+	}
+	return g.router.WaitRouted(ctx, seq)
+}
+
+// permitted refuses to follow what the token does not cover.
+func permitted(who identity, e fanout.Edit) *refusal {
+	wanted := e.Follow
+	if e.SetFollow != nil {
+		wanted = append(append([]string{}, wanted...), *e.SetFollow...)
+	}
+	for _, tag := range wanted {
+		if !who.allows(tag) {
+			return &refusal{"tag_forbidden", "the token does not permit to follow " + tag}
+		}
+	}
+	return nil
+}
+
+// handleToken takes a fresh token of the same reader.
+func (g *Gateway) handleToken(s *session, f clientFrame) {
+	who, err := g.verifier.verify(f.Token)
+	if err == nil && who.reader != s.name {
+		err = errors.New("token is another reader's")
+	}
+	if err != nil {
+		s.say(errorFrame{"error", f.Ref, "unauthorized", err.Error()})
+		return
+	}
+	s.who = who
+	s.expires.Store(who.expires.Unix())
+	s.say(tokenFrame{"token", f.Ref, who.expires.UTC().Format(time.RFC3339)})
+}

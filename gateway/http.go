@@ -1,0 +1,253 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"newswire/fanout"
+	"newswire/fanout/journal"
+	"newswire/gateway/browser"
+)
+
+// maxBody bounds what a request may carry.
+const maxBody = 256 << 10
+
+// Handler serves everything that readers reach. Run uses it; so can a server
+// that the caller owns.
+func (g *Gateway) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/ws", g.serveSocket)
+	mux.HandleFunc("GET /v1/poll", g.known(g.servePoll))
+	mux.HandleFunc("POST /v1/ack", g.known(g.serveAck))
+	mux.HandleFunc("GET /v1/subscriptions", g.known(g.serveSubscriptions))
+	mux.HandleFunc("PUT /v1/subscriptions", g.known(g.serveReplace))
+	mux.HandleFunc("PATCH /v1/subscriptions", g.known(g.servePatch))
+	mux.HandleFunc("DELETE /v1/subscriptions", g.known(g.serveForget))
+	mux.HandleFunc("OPTIONS /v1/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, http.StatusNotFound, "not_found", "nothing is served here")
+	})
+	etag := scriptTag()
+	mux.HandleFunc("GET /newswire.js", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", etag)
+		w.Header().Set("Cache-Control", "no-cache")
+		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(browser.Script))
+	})
+	if g.cfg.Site != nil {
+		mux.Handle("/", g.cfg.Site)
+	}
+	return g.guard(mux)
+}
+
+func scriptTag() string {
+	sum := sha256.Sum256(browser.Script)
+	return `"` + hex.EncodeToString(sum[:8]) + `"`
+}
+
+// guard refuses tokens in URLs, which end up in logs, and answers browsers of
+// the allowed origins.
+func (g *Gateway) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if q := r.URL.Query(); q.Has("token") || q.Has("access_token") {
+			problem(w, http.StatusBadRequest, "token_in_url", "tokens go into the Authorization header or the hello frame, never into the URL")
+			return
+		}
+		h := w.Header()
+		h.Add("Vary", "Origin")
+		if origin := r.Header.Get("Origin"); slices.Contains(g.cfg.Origins, origin) {
+			h.Set("Access-Control-Allow-Origin", origin)
+			h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE")
+			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+			h.Set("Access-Control-Max-Age", "600")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// known lets requests with a valid token through.
+func (g *Gateway) known(serve func(http.ResponseWriter, *http.Request, identity)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		who, err := g.verifier.verify(bearerToken(r))
+		if err != nil {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			problem(w, http.StatusUnauthorized, "unauthorized", err.Error())
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		serve(w, r, who)
+	}
+}
+
+func (g *Gateway) serveAck(w http.ResponseWriter, r *http.Request, who identity) {
+	var body struct {
+		IDs  []string `json:"ids"`
+		Upto string   `json:"upto"`
+	}
+	texts := r.URL.Query()["msg_id"]
+	if len(texts) == 0 {
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			problem(w, http.StatusBadRequest, "bad_body", `want ?msg_id=… or a JSON body {"ids":[…]} or {"upto":"…"}`)
+			return
+		}
+		texts = body.IDs
+	}
+	ids := parseIDs(texts)
+	if len(ids) < len(texts) {
+		problem(w, http.StatusBadRequest, "bad_id", journal.ErrMalformedID.Error())
+		return
+	}
+	reader, _, err := g.readers.Get(who.reader)
+	if err == nil && reader != 0 && body.Upto != "" {
+		var upto []journal.ID
+		if upto, err = g.upto(reader, body.Upto); errors.Is(err, journal.ErrMalformedID) {
+			problem(w, http.StatusBadRequest, "bad_id", err.Error())
+			return
+		}
+		ids = append(ids, upto...)
+	}
+	if err == nil && reader != 0 {
+		err = g.deps.ledger.Ack(reader, ids)
+	}
+	if err != nil {
+		g.fault(w, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// upto gives what a reader has not read up to an id.
+func (g *Gateway) upto(reader journal.Reader, text string) (ids []journal.ID, err error) {
+	last, err := journal.ParseID(text)
+	if err != nil {
+		return nil, err
+	}
+	for after := journal.Seq(0); ; {
+		unread, through, err := g.deps.ledger.Unread(reader, after, 256)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range unread {
+			m, kept, err := g.deps.journal.Message(a.Seq)
+			if err != nil {
+				return nil, err
+			}
+			if kept && m.ID.Compare(last) > 0 {
+				return ids, nil
+			}
+			if kept {
+				ids = append(ids, m.ID)
+			}
+		}
+		if len(unread) < 256 {
+			return ids, nil
+		}
+		after = through
+	}
+}
+
+type subscriptionsBody struct {
+	Follow []string `json:"follow"`
+	Mute   []string `json:"mute"`
+}
+
+func (g *Gateway) serveSubscriptions(w http.ResponseWriter, _ *http.Request, who identity) {
+	_, sets, err := g.readers.Get(who.reader)
+	if err != nil {
+		g.fault(w, err)
+		return
+	}
+	replyJSON(w, subscriptionsBody{listed(sets.Follow), listed(sets.Mute)})
+}
+
+func (g *Gateway) serveReplace(w http.ResponseWriter, r *http.Request, who identity) {
+	var body subscriptionsBody
+	if json.NewDecoder(r.Body).Decode(&body) != nil {
+		problem(w, http.StatusBadRequest, "bad_body", `want a JSON body {"follow":[…],"mute":[…]}`)
+		return
+	}
+	g.serveEdit(w, r, who, fanout.Edit{SetFollow: &body.Follow, SetMute: &body.Mute})
+}
+
+func (g *Gateway) servePatch(w http.ResponseWriter, r *http.Request, who identity) {
+	var body struct {
+		Follow   []string `json:"follow"`
+		Unfollow []string `json:"unfollow"`
+		Mute     []string `json:"mute"`
+		Unmute   []string `json:"unmute"`
+	}
+	if json.NewDecoder(r.Body).Decode(&body) != nil {
+		problem(w, http.StatusBadRequest, "bad_body", `want a JSON body {"follow":[…],"unfollow":[…],"mute":[…],"unmute":[…]}`)
+		return
+	}
+	g.serveEdit(w, r, who, fanout.Edit{Follow: body.Follow, Unfollow: body.Unfollow, Mute: body.Mute, Unmute: body.Unmute})
+}
+
+func (g *Gateway) serveEdit(w http.ResponseWriter, r *http.Request, who identity, e fanout.Edit) {
+	edited, refused, err := g.edit(r.Context(), who, e)
+	switch {
+	case refused != nil && refused.code == "tag_forbidden":
+		problem(w, http.StatusForbidden, refused.code, refused.text)
+		return
+	case refused != nil:
+		problem(w, http.StatusUnprocessableEntity, refused.code, refused.text)
+		return
+	case err != nil:
+		g.fault(w, err)
+		return
+	}
+	if edited.Changed {
+		g.tellOthers(nil, edited)
+	}
+	replyJSON(w, subscriptionsBody{listed(edited.Sets.Follow), listed(edited.Sets.Mute)})
+}
+
+func (g *Gateway) serveForget(w http.ResponseWriter, r *http.Request, who identity) {
+	gone, err := g.readers.Forget(r.Context(), who.reader)
+	if err == nil {
+		err = g.inEffect(r.Context(), gone.Seq)
+	}
+	if err != nil {
+		g.fault(w, err)
+		return
+	}
+	for _, s := range g.pools.of(gone.Reader).sessionsOf(gone.Reader) {
+		s.end(endForgotten, 0)
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// fault answers a fault on our side; what it was stands in the log alone.
+func (g *Gateway) fault(w http.ResponseWriter, err error) {
+	g.log.Error("request failed", "err", err)
+	refuse(w, http.StatusServiceUnavailable, time.Second, "unavailable", "the journal cannot take this at the moment")
+}
+
+func replyJSON(w http.ResponseWriter, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(body) // the client is gone, or has it
+}
+
+// problem answers with a problem document (RFC 9457).
+func problem(w http.ResponseWriter, status int, code, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"type": "about:blank", "title": http.StatusText(status), "status": status, "code": code, "detail": detail,
+	})
+}
+
+// refuse is problem for what may be tried again.
+func refuse(w http.ResponseWriter, status int, after time.Duration, code, detail string) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(after.Seconds())))
+	problem(w, status, code, detail)
+}

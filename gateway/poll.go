@@ -1,0 +1,149 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"newswire/fanout"
+	"newswire/fanout/journal"
+)
+
+// Limits of a poll.
+const (
+	pollDefault = 100
+	pollMost    = 1000
+	pollBytes   = 4 << 20 // of one answer; the rest comes with the next poll
+	pollWait    = 25 * time.Second
+)
+
+// pollRequest is what the query of a poll asks for.
+type pollRequest struct {
+	limit  int
+	wait   time.Duration
+	manual bool // stays unread until it is acknowledged
+}
+
+func parsePoll(r *http.Request) (p pollRequest, err error) {
+	q := r.URL.Query()
+	p = pollRequest{limit: pollDefault, manual: q.Get("ack") == "manual"}
+	if text := q.Get("limit"); text != "" {
+		if p.limit, err = strconv.Atoi(text); err != nil || p.limit < 1 || p.limit > pollMost {
+			return p, fmt.Errorf("limit=%.20q: want 1 to %d", text, pollMost)
+		}
+	}
+	if text := q.Get("wait"); text != "" {
+		seconds, err := strconv.ParseFloat(text, 64)
+		p.wait = time.Duration(seconds * float64(time.Second))
+		if err != nil || p.wait < 0 || p.wait > pollWait {
+			return p, fmt.Errorf("wait=%.20q: want 0 to %d seconds", text, int(pollWait.Seconds()))
+		}
+	}
+	return p, nil
+}
+
+// servePoll answers with what the reader has not read, and marks it read once
+// the answer is written.
+func (g *Gateway) servePoll(w http.ResponseWriter, r *http.Request, who identity) {
+	w.Header().Set("Cache-Control", "no-cache, no-store")
+	p, err := parsePoll(r)
+	if err != nil {
+		problem(w, http.StatusBadRequest, "bad_query", err.Error())
+		return
+	}
+	edited, _, err := g.edit(r.Context(), who, fanout.Edit{}) // makes a new reader known
+	if err != nil {
+		g.fault(w, err)
+		return
+	}
+	g.pools.polled(edited.Reader)
+	defer g.pools.polled(edited.Reader)
+	news, stop := g.pools.awaitNews(edited.Reader)
+	defer stop()
+	patience := time.NewTimer(p.wait)
+	defer patience.Stop()
+	for {
+		answered, err := g.answerPoll(w, edited.Reader, p)
+		if err != nil {
+			g.fault(w, err)
+			return
+		}
+		if answered {
+			return
+		}
+		select {
+		case <-news:
+		case <-patience.C:
+			w.WriteHeader(http.StatusNoContent)
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// answerPoll writes what is unread; false when nothing is. One poll of a reader
+// at a time: two never get the same message.
+func (g *Gateway) answerPoll(w http.ResponseWriter, reader journal.Reader, p pollRequest) (answered bool, err error) {
+	turn := &g.polling[int(reader)%len(g.polling)]
+	turn.Lock() // held over the write: the next poll must see what this one marked
+	defer turn.Unlock()
+	unread, _, err := g.deps.ledger.Unread(reader, 0, p.limit)
+	if err != nil || len(unread) == 0 {
+		return false, err
+	}
+	body := []byte(`{"messages":[`)
+	var taken []journal.Attempt
+	var last journal.ID
+	for _, a := range unread {
+		m, kept, err := g.deps.journal.Message(a.Seq)
+		if err != nil {
+			return false, err
+		}
+		if !kept {
+			continue
+		}
+		if len(taken) > 0 {
+			body = append(body, ',')
+		}
+		body = m.AppendFrame(body, a)
+		taken, last = append(taken, a), m.ID
+		if len(body) > pollBytes {
+			break
+		}
+	}
+	if len(taken) == 0 {
+		return false, nil
+	}
+	body = append(append(body, `],"next":"`...), last.String()...)
+	body = append(body, `"}`...)
+	if err := g.deps.ledger.Sent(reader, taken); err != nil {
+		return false, err
+	}
+	if err := writeAll(w, body); err != nil {
+		return true, g.deps.ledger.Unsent(reader, taken) // stays unread
+	}
+	if p.manual {
+		return true, nil
+	}
+	seqs := make([]journal.Seq, len(taken))
+	for i, a := range taken {
+		seqs[i] = a.Seq
+	}
+	return true, g.deps.ledger.Read(reader, seqs)
+}
+
+// writeAll writes an answer through to the socket.
+func writeAll(w http.ResponseWriter, body []byte) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	rc := http.NewResponseController(w)
+	if err := rc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	if _, err := w.Write(body); err != nil {
+		return err
+	}
+	return rc.Flush()
+}

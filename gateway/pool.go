@@ -1,0 +1,313 @@
+package gateway
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"newswire/fanout"
+	"newswire/fanout/journal"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// pool holds the sessions of some readers. Work comes over one channel, in
+// journal order, so a reader's messages and the answers that stand between them
+// keep their order.
+type pool struct {
+	deps *deps
+	work chan func(*pool) // Pools sends, run receives; never closed
+
+	mu     sync.Mutex // guards the rest
+	online *roaring.Bitmap
+	here   map[journal.Reader]*attendance
+	left   map[journal.Reader]time.Time // who went, or polled, within lately
+	polls  map[journal.Reader][]chan struct{}
+}
+
+// attendance is a reader's sessions, oldest first, and since when there is one.
+type attendance struct {
+	since    time.Time
+	sessions []*session
+}
+
+// poolQueue is how many deliveries may wait for a pool before the router waits.
+const poolQueue = 1024
+
+func newPool(d *deps) *pool {
+	return &pool{
+		deps: d, work: make(chan func(*pool), poolQueue),
+		online: roaring.New(),
+		here:   make(map[journal.Reader]*attendance),
+		left:   make(map[journal.Reader]time.Time),
+		polls:  make(map[journal.Reader][]chan struct{}),
+	}
+}
+
+func (p *pool) run(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case act := <-p.work:
+			act(p)
+		case now := <-tick.C:
+			p.look(now)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// attach adds a session. It gives the oldest one when the reader has more than
+// limit now; 0 means no limit.
+func (p *pool) attach(s *session, limit int) (surplus *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.here[s.reader]
+	if a == nil {
+		a = &attendance{since: time.Now()}
+		p.here[s.reader] = a
+		p.online.Add(uint32(s.reader))
+		delete(p.left, s.reader)
+	}
+	a.sessions = append(a.sessions, s)
+	if limit > 0 && len(a.sessions) > limit {
+		return a.sessions[0]
+	}
+	return nil
+}
+
+func (p *pool) detach(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.here[s.reader]
+	if a == nil {
+		return
+	}
+	a.sessions = slices.DeleteFunc(a.sessions, func(other *session) bool { return other == s })
+	if len(a.sessions) == 0 {
+		delete(p.here, s.reader)
+		p.left[s.reader] = time.Now()
+		if p.polls[s.reader] == nil {
+			p.online.Remove(uint32(s.reader))
+		}
+	}
+}
+
+// deliver offers a routed message to the sessions of its audience.
+func (p *pool) deliver(d *delivery) {
+	sessions, polls := p.reach(d.Audience)
+	for _, s := range sessions {
+		s.offer(d.frame())
+	}
+	for _, news := range polls {
+		select {
+		case news <- struct{}{}:
+		default: // it knows already
+		}
+	}
+}
+
+// reach copies out who of some readers is here, so that nothing is sent under
+// the lock.
+func (p *pool) reach(readers *roaring.Bitmap) (sessions []*session, polls []chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.online.IsEmpty() || !p.online.Intersects(readers) {
+		return nil, nil
+	}
+	for it := roaring.And(p.online, readers).Iterator(); it.HasNext(); {
+		r := journal.Reader(it.Next())
+		if a := p.here[r]; a != nil {
+			sessions = append(sessions, a.sessions...)
+		}
+		polls = append(polls, p.polls[r]...)
+	}
+	return sessions, polls
+}
+
+// sessionsOf gives one reader's sessions.
+func (p *pool) sessionsOf(r journal.Reader) []*session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a := p.here[r]; a != nil {
+		return slices.Clone(a.sessions)
+	}
+	return nil
+}
+
+func (p *pool) all() (sessions []*session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range p.here {
+		sessions = append(sessions, a.sessions...)
+	}
+	return sessions
+}
+
+// look ends sessions that are silent or whose token has expired, pings the
+// others in turn, and forgets who left long ago.
+func (p *pool) look(now time.Time) {
+	for _, s := range p.all() {
+		switch silent := now.Sub(time.Unix(0, s.heard.Load())); {
+		case now.Unix() >= s.expires.Load():
+			s.end(endTokenExpired, 0)
+		case silent > 2*p.deps.pingEvery:
+			s.drop(endSilent)
+		case now.Sub(time.Unix(0, s.pinged.Load())) >= p.deps.pingEvery:
+			s.pinged.Store(now.UnixNano())
+			s.ping()
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for r, at := range p.left {
+		if now.Sub(at) > p.deps.ackTimeout+time.Minute {
+			delete(p.left, r)
+		}
+	}
+}
+
+// presence adds to connected and changed what it knows about some readers.
+func (p *pool) presence(of, connected *roaring.Bitmap, changed map[journal.Reader]time.Time, since time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for it := roaring.And(of, p.online).Iterator(); it.HasNext(); {
+		r := journal.Reader(it.Next())
+		if a := p.here[r]; a != nil {
+			connected.Add(uint32(r))
+			if a.since.After(since) {
+				changed[r] = a.since
+			}
+		}
+	}
+	for r, at := range p.left {
+		if at.After(since) && of.Contains(uint32(r)) && p.here[r] == nil {
+			changed[r] = at
+		}
+	}
+}
+
+// delivery is a message on its way to all pools; its frame is encoded once,
+// when the first session wants it.
+type delivery struct {
+	fanout.Delivery
+	frame func() frame
+}
+
+// Pools reach every reader who is connected.
+type Pools struct {
+	deps  *deps
+	pools []*pool
+}
+
+// Run carries what the router and the ledger hand on, until ctx ends.
+func (ps *Pools) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	for _, p := range ps.pools {
+		running.Go(func() { p.run(ctx) })
+	}
+	running.Wait()
+	return nil
+}
+
+func (ps *Pools) of(r journal.Reader) *pool { return ps.pools[int(r)%len(ps.pools)] }
+
+// do lets a reader's pool act behind everything that was handed on before.
+func (ps *Pools) do(ctx context.Context, r journal.Reader, act func(*pool)) error {
+	select {
+	case ps.of(r).work <- act:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Deliver queues a routed message for those of its audience who are connected.
+// It waits while a pool has too much to do.
+func (ps *Pools) Deliver(d fanout.Delivery) {
+	if d.Audience.IsEmpty() {
+		return
+	}
+	shared := &delivery{d, sync.OnceValue(func() frame {
+		return messageFrame(d.Message, journal.Attempt{Seq: d.Seq, N: 1})
+	})}
+	for _, p := range ps.pools {
+		p.work <- func(p *pool) { p.deliver(shared) }
+	}
+}
+
+// Resend queues attempt n of a message for those of readers who are connected.
+func (ps *Pools) Resend(seq journal.Seq, n int, readers *roaring.Bitmap) {
+	m, kept, err := ps.deps.journal.Message(seq)
+	if err != nil || !kept {
+		ps.deps.log.Error("message cannot be sent again", "seq", seq, "err", err)
+		return
+	}
+	f := messageFrame(m, journal.Attempt{Seq: seq, N: n})
+	for _, p := range ps.pools {
+		p.work <- func(p *pool) {
+			sessions, _ := p.reach(readers)
+			for _, s := range sessions {
+				s.retry(f)
+			}
+		}
+	}
+}
+
+// Presence tells which of some readers are connected, and of those who came or
+// went, or polled, within lately, when that was.
+func (ps *Pools) Presence(of *roaring.Bitmap, lately time.Duration) (connected *roaring.Bitmap, changed map[journal.Reader]time.Time) {
+	connected, changed = roaring.New(), make(map[journal.Reader]time.Time)
+	since := time.Now().Add(-lately)
+	for _, p := range ps.pools {
+		p.presence(of, connected, changed, since)
+	}
+	return connected, changed
+}
+
+// sessions gives every session there is.
+func (ps *Pools) sessions() (all []*session) {
+	for _, p := range ps.pools {
+		all = append(all, p.all()...)
+	}
+	return all
+}
+
+// polled notes that a reader has asked: it counts as connected until one ack
+// timeout from now.
+func (ps *Pools) polled(r journal.Reader) {
+	p := ps.of(r)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.here[r] == nil {
+		p.left[r] = time.Now()
+	}
+}
+
+// awaitNews gives a channel that gets a token when a message is routed to the
+// reader, until stop is called.
+func (ps *Pools) awaitNews(r journal.Reader) (news <-chan struct{}, stop func()) {
+	p := ps.of(r)
+	ch := make(chan struct{}, 1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.polls[r] = append(p.polls[r], ch)
+	p.online.Add(uint32(r))
+	return ch, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.polls[r] = slices.DeleteFunc(p.polls[r], func(other chan struct{}) bool { return other == ch })
+		if len(p.polls[r]) == 0 {
+			delete(p.polls, r)
+			if p.here[r] == nil {
+				p.online.Remove(uint32(r))
+			}
+		}
+	}
+}
+
+// Count gives the number of sessions.
+func (ps *Pools) Count() int { return len(ps.sessions()) }

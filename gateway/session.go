@@ -1,0 +1,422 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"newswire/fanout/journal"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/time/rate"
+)
+
+// session is one connection of a reader who has said hello.
+//
+// It is live, and then gets messages from its pool as they are routed; or it
+// catches up: it reads what its reader has not read from the journal, behind
+// its cursor, until nothing is missed any more. It begins catching up, and does
+// so again when its queue was full. One goroutine at a time writes, and only
+// while there is something to write.
+type session struct {
+	id      string          // fixed
+	name    string          // fixed: the reader, as its token names it
+	reader  journal.Reader  // fixed
+	conn    *websocket.Conn // read by the goroutine that serves the connection
+	net     net.Conn        // under conn; all frames but pongs are written here, by flush
+	who     identity        // owned by the goroutine that serves the connection
+	deps    *deps           // fixed
+	limiter *rate.Limiter
+	log     *slog.Logger
+
+	ctx  context.Context // ends with the session
+	stop context.CancelFunc
+
+	heard   atomic.Int64 // Unix nanoseconds of the last frame
+	pinged  atomic.Int64 // Unix nanoseconds of the last ping
+	expires atomic.Int64 // Unix seconds of the token's end
+
+	mu       sync.Mutex // guards the rest
+	queue    []frame
+	queued   int // bytes in queue
+	writing  bool
+	begun    bool // it may catch up: the welcome is queued
+	live     bool
+	lagging  bool         // not live because its queue was full
+	cursor   journal.Seq  // messages up to here were queued or are not this session's
+	missed   journal.Seq  // the last message that came while it was not live
+	replayed journal.Seq  // messages up to here were routed before it attached
+	parked   []answer     // wait for the cursor to pass them
+	unacked  []journal.ID // written to this session and not acknowledged on it
+	ending   ending       // zero while it goes on
+}
+
+// answer is a frame that must not overtake the messages up to seq.
+type answer struct {
+	seq   journal.Seq
+	frame frame
+}
+
+// Limits of a session, chosen so that a burst fits and a reader who does not
+// read costs little.
+const (
+	maxQueue     = 512 << 10 // bytes queued before it catches up from the journal instead
+	maxQueueLen  = 512
+	maxBatch     = 64 << 10 // bytes written at once
+	catchUpStep  = 64       // messages read from the journal at a time
+	writeTimeout = 10 * time.Second
+	closeTimeout = 2 * time.Second // for the client's answer to a close frame
+	maxFrame     = 16 << 10
+)
+
+// offer queues a routed message. It never blocks: a session whose queue is full
+// leaves the live path and reads from the journal when its socket drains.
+func (s *session) offer(f frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.ending.code != 0 || f.attempt.Seq <= s.cursor:
+	case !s.live:
+		s.missed = f.attempt.Seq
+	case s.fullLocked():
+		s.live, s.missed, s.lagging = false, f.attempt.Seq, true
+		s.deps.m.lagging.Inc()
+	default:
+		s.cursor = f.attempt.Seq
+		s.queueLocked(f)
+	}
+}
+
+// retry queues a further attempt. A session that is not live leaves it out: the
+// ledger asks again, or gives the reader up.
+func (s *session) retry(f frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending.code == 0 && s.live && !s.fullLocked() {
+		s.queueLocked(f)
+	}
+}
+
+// answer queues a reply that stands behind the messages up to seq.
+func (s *session) answer(seq journal.Seq, f frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.ending.code != 0:
+	case s.live || s.cursor >= seq:
+		s.queueLocked(f)
+	default:
+		s.parked = append(s.parked, answer{seq, f})
+	}
+}
+
+// say queues a reply that depends on no message.
+func (s *session) say(v any) { s.answer(0, controlFrame(v)) }
+
+// ping queues a ping unless the session is writing, when the socket's own
+// back-pressure tells more.
+func (s *session) ping() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending.code == 0 && !s.writing {
+		s.queueLocked(pingFrame())
+	}
+}
+
+func (s *session) fullLocked() bool {
+	return s.queued >= maxQueue || len(s.queue) >= maxQueueLen
+}
+
+func (s *session) queueLocked(f frame) {
+	s.queue = append(s.queue, f)
+	s.queued += len(f.wire)
+	s.kickLocked()
+}
+
+// kickLocked sees to it that someone writes.
+func (s *session) kickLocked() {
+	if !s.writing {
+		s.writing = true
+		go s.flush()
+	}
+}
+
+// begin lets a session that was attached catch up behind its first frames.
+func (s *session) begin(welcome ...frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range welcome {
+		s.queueLocked(f)
+	}
+	s.begun = true
+	s.kickLocked()
+}
+
+// end says goodbye and closes. The first ending counts.
+func (s *session) end(e ending, retryAfter time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending.code != 0 {
+		return
+	}
+	bye := controlFrame(byeFrame{"bye", e.code, e.reason, retryAfter.Milliseconds()})
+	s.queueLocked(bye)
+	s.queueLocked(closeFrame(e.code, e.reason))
+	s.endLocked(e)
+}
+
+// quit ends a session to which nothing is said any more.
+func (s *session) quit(e ending) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending.code == 0 {
+		s.queue, s.queued = nil, 0
+		s.endLocked(e)
+	}
+}
+
+// drop is quit that closes the connection too; the read loop ends with it.
+func (s *session) drop(e ending) {
+	s.quit(e)
+	_ = s.net.Close()
+}
+
+// fail ends a session because of a fault on our side.
+func (s *session) fail(err error) {
+	if s.ctx.Err() == nil {
+		s.log.Error("session failed", "session", s.id, "err", err)
+	}
+	s.end(endFault, time.Second)
+}
+
+func (s *session) endLocked(e ending) {
+	s.ending = e
+	s.stop()
+	s.parked = nil
+	s.keepsUpLocked()
+	s.deps.m.closed[e].Inc()
+}
+
+// keepsUpLocked ends the lagging of a session, if it was.
+func (s *session) keepsUpLocked() {
+	if s.lagging {
+		s.lagging = false
+		s.deps.m.lagging.Dec()
+	}
+}
+
+// flush writes what is queued, reads more from the journal while the session
+// is not live, and returns when there is nothing to do.
+func (s *session) flush() {
+	for {
+		batch, more := s.nextBatch()
+		if !more {
+			return
+		}
+		if len(batch) == 0 {
+			if err := s.catchUp(); err != nil {
+				s.fail(fmt.Errorf("catch up: %w", err))
+			}
+			continue
+		}
+		if !s.write(batch) {
+			return
+		}
+	}
+}
+
+// nextBatch takes frames off the queue. more is false when the session has
+// nothing to write and nothing to catch up with; writing is over then.
+func (s *session) nextBatch() (batch []frame, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		if s.ending.code == 0 && s.begun && !s.live {
+			return nil, true
+		}
+		s.writing = false
+		return nil, false
+	}
+	n, size := 0, 0
+	for n < len(s.queue) && (n == 0 || size+len(s.queue[n].wire) <= maxBatch) {
+		size += len(s.queue[n].wire)
+		n++
+	}
+	batch = slices.Clone(s.queue[:n])
+	if s.queued -= size; n == len(s.queue) {
+		s.queue = nil // an idle session keeps no buffer
+	} else {
+		s.queue = s.queue[n:]
+	}
+	for _, f := range batch {
+		if f.message != nil {
+			s.unacked = append(s.unacked, f.message.ID)
+		}
+	}
+	return batch, true
+}
+
+// write sends a batch in one system call; false when the session is over.
+func (s *session) write(batch []frame) bool {
+	attempts := make([]journal.Attempt, 0, len(batch))
+	for _, f := range batch {
+		if f.message != nil {
+			attempts = append(attempts, f.attempt)
+		}
+	}
+	if len(attempts) > 0 {
+		if err := s.deps.ledger.Sent(s.reader, attempts); err != nil {
+			s.log.Error("session cannot record what it sends", "session", s.id, "err", err)
+			s.drop(endFault)
+			return false
+		}
+	}
+	wire, give := join(batch)
+	n, err := 0, s.net.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if err == nil {
+		n, err = s.net.Write(wire)
+	}
+	give()
+	s.written(batch, n)
+	if err != nil {
+		s.failed(batch, n, err)
+		return false
+	}
+	if batch[len(batch)-1].last {
+		_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout)) // the read loop waits so long for the client's close
+	}
+	return true
+}
+
+// written counts the frames that the first n bytes of a batch hold whole.
+func (s *session) written(batch []frame, n int) {
+	now := time.Now()
+	for _, f := range batch {
+		if n -= len(f.wire); n < 0 {
+			return
+		}
+		if f.message == nil {
+			continue
+		}
+		s.deps.m.deliveries.Inc()
+		if f.attempt.N == 1 && !f.attempt.Replay {
+			s.deps.m.commitToWrite.Observe(now.Sub(f.message.Time).Seconds())
+		}
+	}
+}
+
+// failed ends a session whose write failed behind n bytes; what was not written
+// whole was not sent.
+func (s *session) failed(batch []frame, n int, err error) {
+	var unsent []journal.Attempt
+	for _, f := range batch {
+		if n -= len(f.wire); n < 0 && f.message != nil {
+			unsent = append(unsent, f.attempt)
+		}
+	}
+	if err := s.deps.ledger.Unsent(s.reader, unsent); err != nil {
+		s.log.Error("session cannot record what it did not send", "session", s.id, "err", err)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.drop(endSlowReader)
+	} else {
+		s.drop(endLost)
+	}
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, maxBatch); return &b }}
+
+// join lays a batch out for one write; give returns its buffer.
+func join(batch []frame) (wire []byte, give func()) {
+	if len(batch) == 1 {
+		return batch[0].wire, func() {}
+	}
+	b := buffers.Get().(*[]byte)
+	wire = (*b)[:0]
+	for _, f := range batch {
+		wire = append(wire, f.wire...)
+	}
+	return wire, func() { buffers.Put(b) }
+}
+
+// catchUp queues the next messages that the reader has not read, or makes the
+// session live when there are none that it missed.
+func (s *session) catchUp() error {
+	s.mu.Lock()
+	cursor := s.cursor
+	s.mu.Unlock()
+	unread, through, err := s.deps.ledger.Unread(s.reader, cursor, catchUpStep)
+	if err != nil {
+		return err
+	}
+	var frames []frame
+	for _, a := range unread {
+		m, kept, err := s.deps.journal.Message(a.Seq)
+		if err != nil {
+			return err
+		}
+		if kept {
+			a.Replay = a.Seq <= s.replayed
+			frames = append(frames, messageFrame(m, a))
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending.code != 0 {
+		return nil
+	}
+	for _, f := range frames {
+		s.queueLocked(f)
+	}
+	s.cursor = max(s.cursor, through)
+	s.parked = slices.DeleteFunc(s.parked, func(a answer) bool {
+		if a.seq > s.cursor {
+			return false
+		}
+		s.queueLocked(a.frame)
+		return true
+	})
+	if s.missed <= s.cursor && len(unread) < catchUpStep {
+		s.live, s.missed = true, 0
+		s.keepsUpLocked()
+		for _, a := range s.parked {
+			s.queueLocked(a.frame)
+		}
+		s.parked = nil
+	}
+	return nil
+}
+
+// acked forgets that messages wait for an acknowledgement on this session.
+func (s *session) acked(ids []journal.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		if i := slices.Index(s.unacked, id); i >= 0 {
+			s.unacked = slices.Delete(s.unacked, i, i+1)
+		}
+	}
+	if len(s.unacked) == 0 {
+		s.unacked = nil // an idle session keeps no buffer
+	}
+}
+
+// upto gives the messages up to id that were written to this session and not
+// acknowledged on it.
+func (s *session) upto(id journal.ID) (ids []journal.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, other := range s.unacked {
+		if other.Compare(id) <= 0 {
+			ids = append(ids, other)
+		}
+	}
+	return ids
+}
