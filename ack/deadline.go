@@ -122,39 +122,57 @@ func (l *Ledger) judge(w wait, due *roaring.Bitmap, p Presence, now time.Time) (
 
 // postponeLocked takes those out of a group whose time has not come after all,
 // and gives them a new deadline: who was sent a replay since, who has just
-// come, and who has been away for less than an ack timeout.
+// come, and who has been away for less than an ack timeout. Who flaps without
+// end is not waited for without end.
 func (l *Ledger) postponeLocked(w wait, g *group, p Presence, now time.Time) {
-	e := w.entry
-	limit := e.opened.Add(l.cfg.total())
-	if due := g.at.Add(l.cfg.wait(g.n)); g.n > 0 && due.After(now.Add(time.Millisecond)) && now.Before(limit) {
-		l.waits.add(wait{e, due, w.tries, g.readers})
-		g.readers = roaring.New()
+	if !now.Before(l.limitLocked(w.entry)) {
 		return
 	}
-	later := make(map[time.Time]*roaring.Bitmap)
+	later := make(map[time.Duration]*roaring.Bitmap)
+	postpone := func(r uint32, left time.Duration) {
+		left = left.Truncate(10*time.Millisecond) + 10*time.Millisecond
+		if later[left] == nil {
+			later[left] = roaring.New()
+		}
+		later[left].Add(r)
+		g.readers.Remove(r)
+	}
+	if g.n > 0 {
+		// A send from the future was noted before the machine's clock was set back.
+		if left := l.cfg.wait(g.n) - max(0, now.Sub(g.at)); left > time.Millisecond {
+			l.waits.add(wait{w.entry, now.Add(left), w.tries, g.readers})
+			g.readers = roaring.New()
+			return
+		}
+	}
 	for r, changed := range p.Changed {
 		if !g.readers.Contains(uint32(r)) {
 			continue
 		}
-		due := changed.Add(l.cfg.Timeout)
+		has := l.cfg.Timeout
 		if here := p.Connected.Contains(uint32(r)); here && g.n > 0 {
-			if changed.Before(g.at) || !now.Before(limit) {
-				continue // it was sent on this connection, or has flapped for too long
+			if changed.Before(g.at) {
+				continue // it was sent on this connection
 			}
-			due = changed.Add(l.cfg.wait(g.n))
+			has = l.cfg.wait(g.n)
 		}
-		if due = due.Truncate(10 * time.Millisecond).Add(10 * time.Millisecond); !due.After(now) {
-			continue
+		if left := has - now.Sub(changed); left > 0 {
+			postpone(uint32(r), left)
 		}
-		g.readers.Remove(uint32(r))
-		if later[due] == nil {
-			later[due] = roaring.New()
-		}
-		later[due].Add(uint32(r))
 	}
-	for due, readers := range later {
-		l.waits.add(wait{e, due, w.tries, readers})
+	for left, readers := range later {
+		l.waits.add(wait{w.entry, now.Add(left), w.tries, readers})
 	}
+}
+
+// limitLocked is when nobody is waited for any longer. Who is first written to
+// just before the first deadline still has the time of all attempts.
+func (l *Ledger) limitLocked(e *entry) time.Time {
+	from := e.opened
+	if l.graced.After(from) {
+		from = l.graced
+	}
+	return from.Add(l.cfg.Timeout + l.cfg.total())
 }
 
 // giveUpLocked puts readers on the way to Kafka.

@@ -28,16 +28,21 @@ type Config struct {
 	Backoff float64       // each wait is so many times the one before; 1 or more
 }
 
+// longest bounds every wait, so that waits can be added up.
+const longest time.Duration = math.MaxInt64 / 4
+
 // wait is how long a reader has to acknowledge attempt n.
 func (c Config) wait(n int) time.Duration {
 	d := float64(c.Timeout) * math.Pow(c.Backoff, float64(n-1))
-	return time.Duration(min(d, float64(math.MaxInt64/4)))
+	return time.Duration(min(d, float64(longest)))
 }
 
 // total is how long a message is with a reader who is there and silent.
 func (c Config) total() (sum time.Duration) {
 	for n := range c.Retries + 1 {
-		sum += c.wait(n + 1)
+		if sum += c.wait(n + 1); sum >= longest {
+			return longest
+		}
 	}
 	return sum
 }
@@ -88,6 +93,7 @@ type Ledger struct {
 	dirty    []*entry
 	floors   map[journal.Reader]journal.Seq // nothing before it is unread
 	armed    bool                           // deadlines may fall
+	graced   time.Time                      // when everyone was last given time to come back
 	pairs    int                            // reader and message, neither read nor handed over
 
 	outbox  []*giveUp // oldest first
@@ -162,6 +168,7 @@ func (l *Ledger) Arm() {
 
 // graceLocked moves every deadline to at least one ack timeout from now.
 func (l *Ledger) graceLocked(now time.Time) {
+	l.graced = now
 	l.waits.noneBefore(now.Add(l.cfg.Timeout))
 	l.poke()
 }

@@ -69,7 +69,7 @@ SELECT s.slot_name IS NOT NULL, coalesce(s.plugin, ''), coalesce(s.database, '')
        coalesce(s.active, false), coalesce(s.active_pid, 0), coalesce(s.wal_status, ''),
        coalesce(s.confirmed_flush_lsn - '0/0'::pg_lsn, 0)::bigint,
        coalesce(pos.lsn - s.restart_lsn, 0)::bigint, s.safe_wal_size,
-       (pos.lsn - '0/0'::pg_lsn)::bigint,
+       coalesce(pos.lsn - '0/0'::pg_lsn, 0)::bigint,
        (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout')
 FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                   ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) pos

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,9 +39,9 @@ func parseDSN(dsn string) (*pgx.ConnConfig, error) {
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = connectTimeout
 	}
-	// Whatever the role, database or server has as its default.
-	maps.Copy(c.RuntimeParams, pgjson.Settings)
-	c.RuntimeParams["application_name"] = "newswire"
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "newswire"
+	}
 	return c, nil
 }
 
@@ -66,6 +67,9 @@ func connectReplication(ctx context.Context, dsn string) (*pgconn.PgConn, error)
 	if err != nil {
 		return nil, err
 	}
+	// Values come as pgjson reads them, whatever role, database or server have
+	// as their default. Only here: a pooler may refuse such parameters.
+	maps.Copy(c.RuntimeParams, pgjson.Settings)
 	c.RuntimeParams["replication"] = "database"
 	conn, err := pgconn.ConnectConfig(ctx, &c.Config)
 	if err != nil {
@@ -78,7 +82,7 @@ func connectReplication(ctx context.Context, dsn string) (*pgconn.PgConn, error)
 func connectError(c *pgx.ConnConfig, err error) error {
 	var refusal *pgconn.PgError
 	if !errors.As(err, &refusal) {
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return fmt.Errorf("%w: %w", ErrUnreachable, oneLine{err})
 	}
 	switch refusal.Code {
 	case codeInvalidPassword, codeInvalidAuthorization:
@@ -89,8 +93,14 @@ func connectError(c *pgx.ConnConfig, err error) error {
 	case codeInsufficientPrivilege:
 		return fmt.Errorf("user %q may not connect so; run `newswire setup --apply`: %w", c.User, &loginError{refusal})
 	}
-	return fmt.Errorf("%w: %w", ErrUnreachable, err) // starting up, shutting down, no connection free
+	return fmt.Errorf("%w: %w", ErrUnreachable, oneLine{err}) // starting up, shutting down, no connection free
 }
+
+// oneLine prints an error that lists every address tried as one line.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+func (e oneLine) Unwrap() error { return e.error }
 
 // loginError shortens a refusal to the server's own sentence.
 type loginError struct{ refusal *pgconn.PgError }

@@ -211,3 +211,22 @@ func TestServerCrashRepeatsAndLosesNothing(t *testing.T) {
 		t.Errorf("last message = %s", got[5].Data)
 	}
 }
+
+func TestListenerDoesNotHoldUpAShutdown(t *testing.T) {
+	t.Parallel()
+	server := pgtest.NewCluster(t, nil)
+	db, j := pgtest.New(t, pgtest.On(server)), newMemJournal()
+	l := listen(t, articles(db), j).ready()
+	for i := range 3 {
+		db.Exec(`INSERT INTO articles (title) VALUES ('a')`)
+		began := time.Now()
+		if err := server.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("restart %d took %s", i, took)
+		}
+		l.ready()
+	}
+	j.wait(t, 3)
+}

@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,12 +101,17 @@ func TestPreflightTellsUnreachableFromRefused(t *testing.T) {
 
 	server := pgtest.NewCluster(t, nil)
 	db := pgtest.New(t, pgtest.On(server))
-	refuseAll(t, server)
-	cfg.DSN = db.DSN + " password=s3cret"
-	err = Preflight(t.Context(), cfg)
+	rules := "local all " + cluster.Superuser + " trust\nlocal all all scram-sha-256\n"
+	if err := os.WriteFile(filepath.Join(server.DataDir(), "pg_hba.conf"), []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(`ALTER ROLE ` + db.Role + ` PASSWORD 'right'; SELECT pg_reload_conf()`)
+	cfg.DSN = strings.Replace(db.DSN, "@", ":s3cret@", 1)
+	eventually(t, "the server asks for passwords", func() bool {
+		err = Preflight(t.Context(), cfg)
+		return err != nil && strings.Contains(err.Error(), "password")
+	})
 	if err == nil || errors.Is(err, ErrUnreachable) || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("Preflight with a wrong password = %v", err)
 	}
 }
-
-var _ = cluster.Superuser

@@ -126,7 +126,9 @@ func editBoth(t *rapid.T, e *engine, m *model, name string) {
 		set := modelTags.Draw(t, "set")
 		edit.SetFollow = &set
 		clear(m.follow[name])
-		edit.Follow, set = set, nil
+		for _, tag := range set {
+			m.follow[name][tag] = true
+		}
 	}
 	for _, step := range []struct {
 		set  map[string]bool

@@ -136,7 +136,7 @@ func (r *Readers) Forget(ctx context.Context, name string) (Edited, error) {
 	c := journal.Change{Name: name, Reader: rd.number, Unfollow: rd.sets.Follow, Unmute: rd.sets.Mute, Forget: true}
 	var u journal.Update
 	u.Delete(journal.SpaceReaders.Key([]byte(name)...))
-	u.Delete(journal.SpaceNames.Reader(rd.number))
+	u.Set(journal.SpaceNames.Reader(rd.number), nil) // nobody's, and never given again: the ledger still knows it
 	seq, err := r.j.AppendChange(ctx, c, u)
 	if err != nil {
 		return Edited{}, err
@@ -163,7 +163,7 @@ func (r *Readers) Get(name string) (journal.Reader, Sets, error) {
 func (r *Readers) Name(number journal.Reader) (name string, ok bool, err error) {
 	err = r.j.View(func(v journal.View) error {
 		value, found, err := v.Get(journal.SpaceNames.Reader(number))
-		name, ok = string(value), found
+		name, ok = string(value), found && len(value) > 0
 		return err
 	})
 	if err != nil {

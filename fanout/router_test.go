@@ -69,7 +69,7 @@ func TestDeliverIsInSeqOrderBehindOpen(t *testing.T) {
 	e.route()
 	tags := []string{"a", "b", "c", "d", "e", "f"}
 	for i := range 2000 {
-		e.publish(tags[i%3:3+i%4]...)
+		e.publish(tags[i%3 : 3+i%4]...)
 	}
 	e.routed()
 	if got := len(e.seen.delivered); got != 2000 {

@@ -50,6 +50,7 @@ func appendChange(b []byte, c *Change) []byte {
 	}
 	b = append(b, flags)
 	b = binary.AppendUvarint(b, uint64(c.Reader))
+	b = binary.AppendVarint(b, c.Time.UnixMicro())
 	b = appendBytes(b, []byte(c.Name))
 	for _, tags := range [][]string{c.Follow, c.Unfollow, c.Mute, c.Unmute} {
 		b = appendStrings(b, tags)
@@ -98,6 +99,7 @@ func (r *decoder) message() *Message {
 func (r *decoder) change() *Change {
 	c := &Change{Forget: r.byte()&flagForget != 0}
 	c.Reader = Reader(r.uvarint())
+	c.Time = time.UnixMicro(r.varint()).UTC()
 	c.Name = string(r.bytes())
 	for _, tags := range []*[]string{&c.Follow, &c.Unfollow, &c.Mute, &c.Unmute} {
 		*tags = r.strings()

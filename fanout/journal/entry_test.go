@@ -45,6 +45,7 @@ func drawChange(t *rapid.T) *Change {
 	return &Change{
 		Name:     rapid.String().Draw(t, "name"),
 		Reader:   Reader(rapid.Uint32().Draw(t, "reader")),
+		Time:     time.UnixMicro(rapid.Int64Range(-1<<55, 1<<55).Draw(t, "time")).UTC(),
 		Follow:   drawStrings(t, "follow"),
 		Unfollow: drawStrings(t, "unfollow"),
 		Mute:     drawStrings(t, "mute"),
@@ -131,8 +132,8 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Add(appendChange(nil, &Change{Name: "ann", Reader: 1 << 31, Forget: true}))
 	f.Add([]byte{})
 	f.Add([]byte{recordParts, 2})
-	f.Add(append([]byte{recordChange, 0, 1, 0}, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01)) // 2^64-1 tags
-	f.Add(append([]byte{recordChange, 0, 1, 0, 0x80, 0x08}, make([]byte, 1100)...))                          // 1,024 empty tags
+	f.Add(append([]byte{recordChange, 0, 1, 0, 0}, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01)) // 2^64-1 tags
+	f.Add(append([]byte{recordChange, 0, 1, 0, 0, 0x80, 0x08}, make([]byte, 1100)...))                          // 1,024 empty tags
 	f.Add([]byte{recordChange, 0, 0x80})
 	f.Fuzz(func(t *testing.T, record []byte) {
 		before := allocated()

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 )
 
 // LSN is a position in PostgreSQL's write-ahead log.
@@ -16,11 +18,13 @@ func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint32(l>>32), uint32
 
 // ParseLSN reads PostgreSQL's notation.
 func ParseLSN(s string) (LSN, error) {
-	var high, low uint32
-	if n, err := fmt.Sscanf(s, "%X/%X", &high, &low); err != nil || n != 2 {
+	front, back, _ := strings.Cut(s, "/")
+	high, errHigh := strconv.ParseUint(front, 16, 32)
+	low, errLow := strconv.ParseUint(back, 16, 32)
+	if errHigh != nil || errLow != nil {
 		return 0, fmt.Errorf("parse LSN %q: want two hexadecimal numbers as in 16/B374D848", s)
 	}
-	return LSN(high)<<32 | LSN(low), nil
+	return LSN(high<<32 | low), nil
 }
 
 // Seq is a position in the journal: dense, from 1. Messages and changes of

@@ -9,11 +9,13 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -164,11 +166,20 @@ func (j *Journal) dropTorn() error {
 	var torn Update
 	err := j.View(func(v View) error {
 		return v.Scan(spaceEntries, spaceEntries.Seq(j.at.Head+1), func(key, value []byte) (bool, error) {
-			torn.Delete(append([]byte(nil), key...))
 			e, err := v.decode(SeqOf(key), value)
 			if err == nil && e.Message != nil {
-				torn.Delete(idKey(e.Message.ID))
+				torn.Delete(idKey(e.Message.ID)) // first: it is found through the entry
 			}
+			torn.Delete(bytes.Clone(key))
+			return true, nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	err = j.View(func(v View) error {
+		return v.Scan(spaceParts, spaceParts.Seq(j.at.Head+1), func(key, _ []byte) (bool, error) {
+			torn.Delete(bytes.Clone(key)) // last: an entry is decoded from its parts
 			return true, nil
 		})
 	})
@@ -188,7 +199,8 @@ func (j *Journal) Source() (s Source, ok bool) {
 }
 
 // SetSource records the history to be read from now on. It returns when that
-// is durable.
+// is durable. Positions of two histories cannot be compared, so in a new epoch
+// nothing is confirmed.
 func (j *Journal) SetSource(ctx context.Context, s Source) error {
 	value, err := json.Marshal(s)
 	if err != nil {
@@ -196,12 +208,38 @@ func (j *Journal) SetSource(ctx context.Context, s Source) error {
 	}
 	var u Update
 	u.Set(keySource, value)
-	if err := j.ApplySync(ctx, u); err != nil {
+	written := make(chan error, 1)
+	if err := j.queueSource(ctx, s, &item{update: u, done: func(err error) { written <- err }}); err != nil {
+		return fmt.Errorf("set source: %w", err)
+	}
+	select {
+	case err = <-written:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("set source: %w", err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.source = s
+	return nil
+}
+
+// queueSource queues the record of a source together with its first position.
+func (j *Journal) queueSource(ctx context.Context, s Source, it *item) error {
+	if err := j.waitRoom(ctx); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return j.err
+	}
+	if s.Epoch > j.at.Epoch {
+		j.at.Epoch, j.at.Commit, j.at.Confirmed = s.Epoch, 0, 0
+	}
+	j.enqueueLocked(it)
 	return nil
 }
 
@@ -237,7 +275,11 @@ func (j *Journal) WaitSynced(ctx context.Context, seq Seq) error {
 func (j *Journal) Append(ctx context.Context, c Commit) error {
 	records := make([][]byte, len(c.Messages))
 	for i := range c.Messages {
-		records[i] = appendMessage(nil, &c.Messages[i])
+		m := &c.Messages[i]
+		if !slices.Contains(actions, m.Action) {
+			return fmt.Errorf("append commit %s: message %s: unknown action %q", c.LSN, m.ID, m.Action)
+		}
+		records[i] = appendMessage(nil, m)
 	}
 	if err := j.waitRoom(ctx); err != nil {
 		return fmt.Errorf("append commit %s: %w", c.LSN, err)
@@ -284,7 +326,11 @@ func (j *Journal) Advance(ctx context.Context, lsn LSN) error {
 // AppendChange gives a change of subscriptions its place, durable together
 // with the records in u. It returns the place before it is durable.
 func (j *Journal) AppendChange(ctx context.Context, c Change, u Update) (Seq, error) {
+	c.Time = time.Now().UTC().Truncate(time.Microsecond)
 	record := appendChange(nil, &c)
+	if err := u.oneTransaction(len(record)); err != nil {
+		return 0, fmt.Errorf("append change of reader %q: %w", c.Name, err)
+	}
 	if err := j.waitRoom(ctx); err != nil {
 		return 0, fmt.Errorf("append change of reader %q: %w", c.Name, err)
 	}
@@ -303,8 +349,8 @@ func (j *Journal) AppendChange(ctx context.Context, c Change, u Update) (Seq, er
 // and done, where given, is then called from the journal's goroutine. Nothing
 // is written, and done is not called, when Apply returns an error.
 func (j *Journal) Apply(ctx context.Context, u Update, done func(error)) error {
-	if u.size > maxTxnBytes || len(u.ops) > maxTxnOps {
-		return fmt.Errorf("apply update: %d records of %d bytes do not fit one transaction", len(u.ops), u.size)
+	if err := u.oneTransaction(0); err != nil {
+		return fmt.Errorf("apply update: %w", err)
 	}
 	if err := j.waitRoom(ctx); err != nil {
 		return fmt.Errorf("apply update: %w", err)

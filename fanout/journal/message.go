@@ -42,8 +42,9 @@ type Commit struct {
 type Change struct {
 	Name     string // the reader, as its token names it
 	Reader   Reader
-	Follow   []string // tags now followed
-	Unfollow []string // tags no longer followed
+	Time     time.Time // when it got its place, microseconds, UTC
+	Follow   []string  // tags now followed
+	Unfollow []string  // tags no longer followed
 	Mute     []string
 	Unmute   []string
 	Forget   bool // the reader is deleted; the lists above drop all it had

@@ -41,6 +41,19 @@ func (u *Update) Size() int { return u.size }
 // Empty tells an update with nothing in it.
 func (u *Update) Empty() bool { return len(u.ops) == 0 }
 
+// oneTransaction refuses an update that could be torn, alone or with an entry
+// of so many bytes more.
+func (u *Update) oneTransaction(more int) error {
+	size, count := u.size+more, len(u.ops)
+	if more > 0 {
+		count += more/maxValue + 2
+	}
+	if size > maxTxnBytes || count > maxTxnOps {
+		return fmt.Errorf("%d records of %d bytes do not fit one transaction", count, size)
+	}
+	return nil
+}
+
 // setLarge writes a record that may be too large for one value.
 func (u *Update) setLarge(seq Seq, value []byte) {
 	if len(value) <= maxValue {

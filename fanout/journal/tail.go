@@ -47,11 +47,13 @@ func weight(e Entry) int {
 }
 
 // Next gives the entries behind after, at least one and at most limit, in
-// order. It waits for one to come; the error is ctx's or the database's.
+// order. It waits for one to come; the error is ctx's or the database's. Behind
+// what is no longer kept it goes on with the oldest entry.
 func (j *Journal) Next(ctx context.Context, after Seq, limit int) ([]Entry, error) {
 	for {
 		j.mu.Lock()
 		head, base := j.at.Head, j.base
+		after = max(after, j.oldest-1)
 		if after >= base && after < head {
 			from := int(after - base)
 			entries := append([]Entry(nil), j.tail[from:min(from+limit, len(j.tail))]...)
@@ -83,6 +85,9 @@ func (j *Journal) Range(after, through Seq) (entries []Entry, err error) {
 			seq := SeqOf(key)
 			if seq > through {
 				return false, nil
+			}
+			if n := len(entries); n > 0 && seq != entries[n-1].Seq+1 {
+				return false, fmt.Errorf("entry %d is missing: %w", entries[n-1].Seq+1, ErrDamaged)
 			}
 			e, err := v.decode(seq, value)
 			entries = append(entries, e)

@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -87,15 +86,20 @@ func (j *Journal) waitRoom(ctx context.Context) error {
 // what is still queued, takes nothing more, and returns nil. An error is the
 // disk's: nothing after it is durable and the journal takes no more writes.
 func (j *Journal) Run(ctx context.Context) error {
+	sealed := false
 	for {
+		if !sealed && ctx.Err() != nil {
+			j.seal(ErrClosed)
+			sealed = true
+		}
 		batch := j.takeQueue()
 		if len(batch) == 0 {
+			if sealed {
+				return nil
+			}
 			select {
 			case <-j.hasWork:
 			case <-ctx.Done():
-				if j.seal(ErrClosed) {
-					return nil
-				}
 			}
 			continue
 		}
@@ -121,17 +125,12 @@ func (j *Journal) takeQueue() []*item {
 	return batch
 }
 
-// seal refuses writes from now on. A clean seal, with ErrClosed, is refused
-// itself while something is queued.
-func (j *Journal) seal(why error) (sealed bool) {
+// seal refuses writes from now on.
+func (j *Journal) seal(why error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if errors.Is(why, ErrClosed) && len(j.queue) > 0 {
-		return false
-	}
 	j.err = why
 	j.wakeWritersLocked()
-	return true
 }
 
 func (j *Journal) wakeWritersLocked() {

@@ -119,3 +119,9 @@ func Run[T any](tab *Tab, action chromedp.Action[T]) T {
 	}
 	return v
 }
+
+// Resize makes the window so large, in CSS pixels.
+func (tab *Tab) Resize(width, height int64) {
+	tab.t.Helper()
+	Run(tab, chromedp.EmulateViewport(width, height))
+}

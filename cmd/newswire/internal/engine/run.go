@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // stage is one hop at work.
@@ -71,11 +72,13 @@ func (e *engine) run(ctx context.Context) error {
 		return nil
 	})
 	watch := ss.start("watch", e.watch)
+	retention := ss.start("retention", e.expire)
 
 	<-ctx.Done()
 	e.log.Info("stopping")
 	sender.stop() // it may take a while to hear from Kafka; nothing waits for it
 	watch.end()
+	retention.end()
 	listener.end()
 	router.end()
 	gate.end()
@@ -86,4 +89,30 @@ func (e *engine) run(ctx context.Context) error {
 	admin.end()
 	e.log.Info("stopped")
 	return errors.Join(ss.failed)
+}
+
+// expireEvery is how often old messages are looked for.
+const expireEvery = time.Minute
+
+// expire removes what is older than the retention.
+func (e *engine) expire(ctx context.Context) error {
+	tick := time.NewTicker(expireEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		gone, err := e.ledger.Expire(ctx, e.cfg.Journal.Retention)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if gone > 0 {
+			e.log.Info("old entries have left the journal", "entries", gone, "oldest", e.journal.Oldest())
+		}
+	}
 }

@@ -4,6 +4,9 @@ import { startEditor } from "/demo/editor.js";
 import { startOffline } from "/demo/offline.js";
 import { ReaderCard } from "/demo/reader.js";
 
+startEditor();
+startOffline();
+
 const info = await (await fetch("/demo/info")).json();
 for (const name of ["psql", "kcat"]) document.getElementById(name).textContent = info.commands[name];
 document.getElementById("topic").textContent = info.topic;
@@ -15,9 +18,6 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     setTimeout(() => (button.textContent = "Copy"), 1500);
   });
 }
-
-startEditor();
-startOffline();
 
 // Which readers there are is the page's business; what they follow is kept by
 // the server, so it is told to it only once for each demo directory.

@@ -1,0 +1,396 @@
+package ack
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"newswire/fanout/journal"
+)
+
+// giveUp lets messages fall for readers who were never there.
+func (d *desk) fall() {
+	time.Sleep(usual.Timeout + time.Second)
+	synctest.Wait()
+}
+
+func readersOf(overs []HandOver) (readers []journal.Reader) {
+	for _, over := range overs {
+		readers = append(readers, over.Reader)
+	}
+	return readers
+}
+
+func TestAckThatIsNotTheReadersChangesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		seq, id := d.publish(1, 2)
+		other, otherID := d.publish(3)
+		d.sent(1, 1, seq)
+		d.sent(3, 1, other)
+		want := d.l.Counts()
+		d.ack(2, id)           // in the audience, never sent to it
+		d.ack(3, id)           // sent to others
+		d.ack(1, otherID)      // another's message
+		d.ack(1, idAt(1_000))  // newer than the journal
+		d.ack(1, journal.ID{}) // nobody's
+		d.ack(9, id, otherID)  // nobody's reader
+		d.unsent(1, 1, seq)    // its write failed
+		d.ack(1, id)           // and so it has nothing to acknowledge
+		d.wantCounts(want)     // nothing has changed
+		d.sent(1, 1, seq)      //
+		d.ack(1, id, id)       // now it has
+		d.ack(1, id)           // and repeats itself
+		d.ack(3, otherID, id)  // a good one beside a foreign one
+		d.wantCounts(Counts{1, 1, 0})
+		if seqs, _ := d.unread(2, 0, 10); !slices.Equal(seqs, []journal.Seq{seq}) {
+			t.Errorf("unread of the other reader is %v", seqs)
+		}
+	})
+}
+
+// Two devices of a reader are written to at the same moment, and one of them
+// is dead: the other's acknowledgement still counts.
+func TestFailedWriteOfOneDeviceDoesNotTakeBackTheOthers(t *testing.T) {
+	for name, apart := range map[string]time.Duration{"at once": 0, "soon": 5 * time.Millisecond, "later": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, d *desk) {
+				seq, id := d.publish(1)
+				d.sent(1, 1, seq)
+				time.Sleep(apart)
+				d.sent(1, 1, seq)
+				d.unsent(1, 1, seq)
+				d.ack(1, id)
+				d.wantCounts(Counts{})
+			})
+		})
+	}
+}
+
+func TestPollCountsAsRead(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		first, _ := d.publish(1, 2)
+		second, _ := d.publish(1)
+		d.must(d.l.Read(1, []journal.Seq{first, second, 99}))
+		d.must(d.l.Read(3, []journal.Seq{first}))
+		d.wantCounts(Counts{1, 1, 0})
+		if seqs, through := d.unread(1, 0, 10); len(seqs) > 0 || through != second {
+			t.Errorf("unread %v through %d, want none through %d", seqs, through, second)
+		}
+	})
+}
+
+func TestLateAckBeforeTheHandOverWins(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		seq, id := d.publish(1)
+		d.sent(1, 1, seq)
+		d.fall()
+		d.wantCounts(Counts{1, 1, 1})
+		d.ack(1, id)
+		d.wantCounts(Counts{})
+		if overs, cancels := d.next(10); len(overs)+len(cancels) > 0 {
+			t.Errorf("given %v, %v after the acknowledgement", overs, cancels)
+		}
+		d.flushed()
+		if n := d.inMemory(); n != 0 {
+			t.Errorf("%d accounts stay in memory", n)
+		}
+	})
+}
+
+// The same without a sender that looks at the outbox: the account must leave
+// memory all the same.
+func TestAccountAckedAfterGivingUpLeavesMemory(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		seq, id := d.publish(1, 2)
+		d.sent(1, 1, seq)
+		d.sent(2, 1, seq)
+		d.fall()
+		d.ack(1, id)
+		d.ack(2, id)
+		d.flushed()
+		if n := d.inMemory(); n != 0 {
+			t.Errorf("%d accounts stay in memory", n)
+		}
+	})
+}
+
+func TestLateAckDuringTheFlight(t *testing.T) {
+	for name, kafka := range map[string]bool{"Kafka has it": true, "Kafka refused": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, d *desk) {
+				seq, id := d.publish(1)
+				d.sent(1, 1, seq)
+				d.fall()
+				overs, _ := d.next(10)
+				if len(overs) != 1 {
+					t.Fatalf("given %v, want one", overs)
+				}
+				d.ack(1, id)
+				d.ack(1, id)
+				d.settle([]bool{kafka}, nil)
+				overs, cancels := d.next(10)
+				if len(overs) > 0 {
+					t.Errorf("given again: %+v", overs)
+				}
+				if kafka {
+					want := Cancel{Seq: seq, Reader: 1, ID: id, CeID: CeID(id, "reader-1"), Cause: CauseAcked}
+					if len(cancels) != 1 || cancels[0] != want {
+						t.Errorf("cancels %+v, want %+v", cancels, want)
+					}
+				} else if len(cancels) > 0 {
+					t.Errorf("cancels %+v of what Kafka does not have", cancels)
+				}
+				d.settle(nil, all(len(cancels)))
+				d.wantCounts(Counts{})
+				d.flushed()
+				if n := d.inMemory(); n != 0 {
+					t.Errorf("%d accounts stay in memory", n)
+				}
+			})
+		})
+	}
+}
+
+func TestLateAckAfterTheHandOverIsCancelledOnceOverRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		d := newDesk(t, dir, usual)
+		defer func() { d.close() }()
+		d.l.Arm()
+		seq, id := d.publish(1)
+		d.sent(1, 1, seq)
+		d.fall()
+		d.drain()
+		d.wantCounts(Counts{})
+		d.flushed() // the account has left memory
+		d.ack(1, id)
+		d.ack(1, id)
+		want := []Cancel{{Seq: seq, Reader: 1, ID: id, CeID: CeID(id, "reader-1"), Cause: CauseAcked}}
+		wantCancels := func(when string, want []Cancel) {
+			t.Helper()
+			overs, cancels := d.next(10)
+			if len(overs) > 0 || !slices.Equal(cancels, want) {
+				t.Fatalf("%s: given %+v, %+v, want %+v", when, overs, cancels, want)
+			}
+			if len(want) > 0 {
+				d.settle(nil, make([]bool, len(want)))
+			}
+		}
+		wantCancels("at once", want)
+		wantCancels("refused by Kafka", want)
+		d = d.restart(dir)
+		d.l.Arm()
+		wantCancels("after a restart", want)
+		d.ack(1, id)
+		wantCancels("after another acknowledgement", want)
+		d.next(10)
+		d.settle(nil, []bool{true})
+		wantCancels("settled", nil)
+		d = d.restart(dir)
+		d.l.Arm()
+		d.ack(1, id)
+		wantCancels("settled and restarted", nil)
+	})
+}
+
+func TestWhatKafkaRefusedIsGivenAgainInOrder(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		first, _ := d.publish(1, 2, 3)
+		second, _ := d.publish(1)
+		d.fall()
+		overs, _ := d.next(10)
+		if got := readersOf(overs); !slices.Equal(got, []journal.Reader{1, 2, 3, 1}) || overs[3].Seq != second {
+			t.Fatalf("given %+v", overs)
+		}
+		if overs[0].Message != overs[1].Message && overs[0].Message.ID != overs[1].Message.ID {
+			t.Errorf("one message came as two: %v, %v", overs[0].Message, overs[1].Message)
+		}
+		d.settle([]bool{false, true, false, true}, nil)
+		d.wantCounts(Counts{1, 2, 2})
+		overs, _ = d.next(1)
+		if got := readersOf(overs); !slices.Equal(got, []journal.Reader{1}) || overs[0].Seq != first {
+			t.Fatalf("given again %+v, want reader 1", overs)
+		}
+		d.settle([]bool{false}, nil)
+		overs, _ = d.next(10)
+		if got := readersOf(overs); !slices.Equal(got, []journal.Reader{1, 3}) {
+			t.Fatalf("given again %+v, want readers 1 and 3", overs)
+		}
+		d.settle(all(2), nil)
+		d.wantCounts(Counts{})
+	})
+}
+
+func TestSettleMustFitTheBatch(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		d.publish(1, 2)
+		d.fall()
+		d.next(10)
+		for _, handed := range [][]bool{nil, all(1), all(3)} {
+			if err := d.l.Settle(handed, nil); err == nil {
+				t.Errorf("Settle of %d hand-overs succeeded, 2 were given", len(handed))
+			}
+		}
+		if err := d.l.Settle(all(2), all(1)); err == nil {
+			t.Error("Settle of a cancel that was not given succeeded")
+		}
+		d.wantCounts(Counts{1, 2, 2})
+		d.settle(all(2), nil)
+		d.wantCounts(Counts{})
+	})
+}
+
+func TestHandOverIsDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		d := newDesk(t, dir, usual)
+		defer func() { d.close() }()
+		d.l.Arm()
+		seq, _ := d.publish(1, 2)
+		d.fall()
+		d.next(10)
+		d.settle([]bool{true, false}, nil)
+		d = d.restart(dir)
+		d.wantCounts(Counts{1, 1, 0})
+		d.l.Arm()
+		d.fall()
+		overs, _ := d.drain()
+		if got := readersOf(overs); !slices.Equal(got, []journal.Reader{2}) {
+			t.Errorf("handed over %+v after the restart, want reader 2", overs)
+		}
+		for r := range uint32(2) {
+			if seqs, _ := d.unread(r+1, 0, 10); !slices.Equal(seqs, []journal.Seq{seq}) {
+				t.Errorf("unread of reader %d is %v, want what was handed over", r+1, seqs)
+			}
+		}
+		d = d.restart(dir)
+		d.wantCounts(Counts{})
+	})
+}
+
+func TestDeletedReaderIsNotHandedOver(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		seq, id := d.publish(1, 2)
+		d.sent(2, 1, seq)
+		d.fall()
+		d.mu.Lock()
+		d.gone[1] = true
+		d.mu.Unlock()
+		overs, _ := d.next(10)
+		if got := readersOf(overs); !slices.Equal(got, []journal.Reader{2}) {
+			t.Fatalf("given %+v, want reader 2", overs)
+		}
+		d.settle(all(1), nil)
+		d.wantCounts(Counts{})
+		d.mu.Lock()
+		d.gone[2] = true
+		d.mu.Unlock()
+		d.ack(2, id)
+		if _, cancels := d.next(10); len(cancels) > 0 {
+			t.Errorf("cancelled %+v for a reader who was deleted", cancels)
+		}
+		d.flushed()
+		if n := d.inMemory(); n != 0 {
+			t.Errorf("%d accounts stay in memory", n)
+		}
+	})
+}
+
+// An acknowledgement may come between the moment when the sender's batch is
+// put together and the one when its readers are named.
+func TestReaderDeletedAfterAckDuringTheFlight(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		seq, id := d.publish(1)
+		d.sent(1, 1, seq)
+		d.fall()
+		d.l.mu.Lock()
+		d.l.takeOffLocked(10)
+		flight := slices.Clone(d.l.flight)
+		d.l.mu.Unlock()
+		d.ack(1, id)
+		d.l.forget(flight[0])
+		d.wantCounts(Counts{})
+	})
+}
+
+// A fault of the database is not an answer.
+func TestFaultWhileNamingDropsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		fault := errors.New("disk on fire")
+		seq, id := d.publish(1, 2)
+		d.sent(1, 1, seq)
+		d.fall()
+		d.drain()
+		d.ack(1, id)
+		d.publish(3)
+		d.fall()
+		d.mu.Lock()
+		d.nameErr = fault
+		d.mu.Unlock()
+		if _, _, err := d.l.Next(t.Context(), 10); !errors.Is(err, fault) {
+			t.Errorf("Next = %v, want the fault", err)
+		}
+		d.mu.Lock()
+		d.nameErr = nil
+		d.mu.Unlock()
+		if overs, cancels := d.next(10); len(overs) != 1 || len(cancels) != 1 {
+			t.Errorf("given %+v, %+v, want one of each", overs, cancels)
+		}
+		d.l.mu.Lock()
+		d.l.cancels = d.l.cancels[:1]
+		d.l.mu.Unlock()
+		d.settle(all(1), all(1))
+		d.mu.Lock()
+		d.nameErr = fault
+		d.mu.Unlock()
+		d.publish(4)
+	})
+}
+
+// Until the message is durable so is not the reader's name, and a reader
+// without a name must not be taken for a deleted one.
+func TestHandOverWaitsForTheJournal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &desk{t: t, began: time.Now(), gone: map[journal.Reader]bool{1: true}}
+		d.load(t.TempDir(), usual)
+		defer func() { d.close() }()
+		d.start("ledger", func(ctx context.Context) error { return d.l.Run(ctx, d) })
+		d.l.Arm()
+		d.publish(1)
+		d.fall()
+		if overs, _ := d.next(10); len(overs) > 0 {
+			t.Errorf("given %+v, which is not durable", overs)
+		}
+		d.wantCounts(Counts{1, 1, 1})
+		delete(d.gone, 1)
+		d.start("journal", d.j.Run)
+		slices.Reverse(d.stopped)
+		if overs, _ := d.drain(); len(overs) != 1 {
+			t.Errorf("given %+v, want one once it is durable", overs)
+		}
+	})
+}
+
+func TestNextEndsWithItsContext(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errNothing)
+		if _, _, err := d.l.Next(ctx, 10); !errors.Is(err, errNothing) {
+			t.Errorf("Next = %v, want its context's cause", err)
+		}
+	})
+}
+
+func TestNextWakesWhenThereIsWork(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		began := time.Now()
+		d.publish(1)
+		overs, _, err := d.l.Next(t.Context(), 10)
+		if took := time.Since(began); err != nil || len(overs) != 1 || took < 30*time.Second || took > 30100*time.Millisecond {
+			t.Errorf("Next gave %+v, %v after %s, want one after 30s", overs, err, took)
+		}
+	})
+}

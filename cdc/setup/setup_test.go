@@ -1,0 +1,286 @@
+package setup_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"newswire/cdc"
+	"newswire/cdc/pgtest"
+	"newswire/cdc/setup"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// schema has what the mapping names, and what it does not.
+const schema = pgtest.Articles + `; CREATE TABLE salaries (id int PRIMARY KEY, amount int);
+	CREATE SCHEMA "Odd"; CREATE TABLE "Odd"."Na""me" (a int, "B c" text, PRIMARY KEY (a))`
+
+// config names a role, slot and publication that do not exist yet.
+func config(db *pgtest.DB) cdc.Config {
+	name := db.Name + "_s"
+	return cdc.Config{
+		DSN:         strings.Replace(db.DSN, db.Role+"@", name+"@", 1),
+		Slot:        name,
+		Publication: name,
+		Tables: []cdc.Table{
+			{Name: "articles", Tags: cdc.Tags{Column: "tags"}, Data: []string{"title", "url"}},
+			{Name: `Odd."Na""me"`, Tags: cdc.Tags{Column: "B c"}},
+		},
+	}
+}
+
+func wanted(t *testing.T, c cdc.Config) setup.Config {
+	t.Helper()
+	s, err := c.Setup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// prepared plans and applies.
+func prepared(t *testing.T, conn *pgx.Conn, cfg setup.Config, o setup.Options) setup.Plan {
+	t.Helper()
+	p, err := setup.Prepare(t.Context(), conn, cfg, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, conn, p)
+	return p
+}
+
+// tornDown plans and applies the removal.
+func tornDown(t *testing.T, conn *pgx.Conn, cfg setup.Config) setup.Plan {
+	t.Helper()
+	p, err := setup.Teardown(t.Context(), conn, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, conn, p)
+	return p
+}
+
+func apply(t *testing.T, conn *pgx.Conn, p setup.Plan) {
+	t.Helper()
+	if err := p.Apply(t.Context(), conn); err != nil {
+		t.Fatalf("%v\n%s", err, p)
+	}
+}
+
+// clean drops the role, which outlives the test's database.
+func clean(t *testing.T, db *pgtest.DB) *pgx.Conn {
+	t.Helper()
+	t.Cleanup(func() {
+		if pgtest.Value[bool](db, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, db.Name+"_s") {
+			db.Exec(`DROP OWNED BY ` + db.Name + `_s; DROP ROLE ` + db.Name + `_s`)
+		}
+	})
+	return db.Connect()
+}
+
+func TestAppliedTwiceChangesNothingMore(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(schema), pgtest.WithPublication(""))
+	conn := clean(t, db)
+	cfg := config(db)
+	first := prepared(t, conn, wanted(t, cfg), setup.Options{})
+	if !first.Needed() {
+		t.Error("nothing was needed on a bare server")
+	}
+	if err := cdc.Preflight(t.Context(), cfg); err != nil {
+		t.Errorf("after setup, Preflight = %v", err)
+	}
+	if second := prepared(t, conn, wanted(t, cfg), setup.Options{}); second.Needed() {
+		t.Errorf("the second plan is not empty:\n%s", second)
+	}
+}
+
+func TestRoleReadsMappedColumnsOnly(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		options setup.Options
+		allowed []string
+		refused []string
+	}{
+		"default": {setup.Options{}, []string{"id, title, url, tags FROM articles", `* FROM "Odd"."Na""me"`},
+			[]string{"status FROM articles", "* FROM articles", "* FROM salaries"}},
+		"minimal": {setup.Options{Minimal: true}, nil, []string{"id FROM articles", "* FROM salaries", `* FROM "Odd"."Na""me"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t, pgtest.WithSchema(schema), pgtest.WithPublication(""))
+			cfg := config(db)
+			prepared(t, clean(t, db), wanted(t, cfg), c.options)
+			conn, err := pgx.Connect(t.Context(), cfg.DSN)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(context.Background())
+			for _, q := range c.allowed {
+				if _, err := conn.Exec(t.Context(), "SELECT "+q); err != nil {
+					t.Errorf("SELECT %s: %v", q, err)
+				}
+			}
+			for _, q := range c.refused {
+				var refusal *pgconn.PgError
+				if _, err := conn.Exec(t.Context(), "SELECT "+q); !errors.As(err, &refusal) || refusal.Code != "42501" {
+					t.Errorf("SELECT %s: %v, want a refusal", q, err)
+				}
+			}
+		})
+	}
+}
+
+func TestEditorsKeepUpdatingWithoutReplicaIdentity(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(`CREATE TABLE articles (id int, title text, url text, tags text[])`), pgtest.WithPublication(""))
+	conn := clean(t, db)
+	cfg := config(db)
+	cfg.Tables = cfg.Tables[:1]
+	p := prepared(t, conn, wanted(t, cfg), setup.Options{})
+	if !strings.Contains(p.String(), "public.articles has no replica identity") {
+		t.Errorf("the plan does not say why it publishes only new rows:\n%s", p)
+	}
+	db.Exec(`INSERT INTO articles VALUES (1); UPDATE articles SET title = 'x'; DELETE FROM articles`)
+
+	// With a key, the next plan widens what setup has made.
+	db.Exec(`ALTER TABLE articles ADD PRIMARY KEY (id)`)
+	prepared(t, conn, wanted(t, cfg), setup.Options{})
+	if !pgtest.Value[bool](db, `SELECT pubupdate AND pubdelete FROM pg_publication`) {
+		t.Error("updates are not published although the table has a key now")
+	}
+	db.Exec(`INSERT INTO articles VALUES (1); UPDATE articles SET title = 'x'; DELETE FROM articles`)
+}
+
+func TestExistingPublicationIsCompleted(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(schema), pgtest.WithPublication("FOR TABLE salaries WITH (publish = 'update')"), pgtest.WithoutSlot())
+	conn := clean(t, db)
+	cfg := config(db)
+	cfg.Publication = db.Publication
+	prepared(t, conn, wanted(t, cfg), setup.Options{})
+	if err := cdc.Preflight(t.Context(), cfg); err != nil {
+		t.Errorf("Preflight = %v", err)
+	}
+	if p := prepared(t, conn, wanted(t, cfg), setup.Options{}); p.Needed() {
+		t.Errorf("the second plan is not empty:\n%s", p)
+	}
+	tornDown(t, conn, wanted(t, cfg))
+	if !pgtest.Value[bool](db, `SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1)`, db.Publication) {
+		t.Error("teardown dropped a publication that setup did not make")
+	}
+}
+
+func TestPartitionedTablesArePublishedAsOne(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(`CREATE TABLE articles (id int PRIMARY KEY, title text, url text, tags text[]) PARTITION BY RANGE (id);
+		CREATE TABLE articles_1 PARTITION OF articles FOR VALUES FROM (0) TO (100)`), pgtest.WithPublication(""))
+	conn := clean(t, db)
+	cfg := config(db)
+	cfg.Tables = cfg.Tables[:1]
+	prepared(t, conn, wanted(t, cfg), setup.Options{})
+	if err := cdc.Preflight(t.Context(), cfg); err != nil {
+		t.Errorf("Preflight = %v", err)
+	}
+}
+
+func TestTeardownLeavesNothingOfSetup(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(schema), pgtest.WithPublication(""))
+	conn := clean(t, db)
+	cfg := wanted(t, config(db))
+	prepared(t, conn, cfg, setup.Options{})
+	tornDown(t, conn, cfg)
+	for what, query := range map[string]string{
+		"role":        `SELECT count(*) FROM pg_roles WHERE rolname = $1`,
+		"publication": `SELECT count(*) FROM pg_publication WHERE pubname = $1`,
+		"slot":        `SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1`,
+	} {
+		if n := pgtest.Value[int](db, query, cfg.Slot); n != 0 {
+			t.Errorf("the %s is still there", what)
+		}
+	}
+	if p, err := setup.Teardown(t.Context(), conn, cfg); err != nil || len(p.Steps) != 0 {
+		t.Errorf("a second teardown = %v, %v; want nothing to do", p, err)
+	}
+}
+
+func TestTeardownLeavesWhatWasThere(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(schema))
+	conn := db.Connect()
+	cfg := config(db)
+	cfg.DSN, cfg.Slot, cfg.Publication = db.DSN, db.Slot, db.Publication
+	before := prepared(t, conn, wanted(t, cfg), setup.Options{})
+	if before.Needed() {
+		t.Errorf("pgtest's server needs\n%s", before)
+	}
+	p, err := setup.Teardown(t.Context(), conn, wanted(t, cfg))
+	if err != nil || p.Needed() {
+		t.Errorf("teardown = %v, %v; want nothing to do", p, err)
+	}
+	if !strings.Contains(p.String(), "-- not run: DROP PUBLICATION") {
+		t.Errorf("the plan does not show what it leaves:\n%s", p)
+	}
+}
+
+func TestUndoTakesEverythingBack(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(schema), pgtest.WithPublication(""))
+	conn := clean(t, db)
+	cfg := wanted(t, config(db))
+	p := prepared(t, conn, cfg, setup.Options{})
+	for _, step := range slices.Backward(p.Steps) {
+		if _, err := conn.Exec(t.Context(), step.Undo); err != nil {
+			t.Fatalf("%s: %v", step.Undo, err)
+		}
+	}
+	again, err := setup.Prepare(t.Context(), conn, cfg, setup.Options{})
+	if err != nil || again.String() != p.String() {
+		t.Errorf("after the undo, the plan is %v\n%v\nwant the first one\n%v", err, again, p)
+	}
+}
+
+func TestPlanReadsAsAScript(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(schema), pgtest.WithPublication(""))
+	conn := clean(t, db)
+	cfg := wanted(t, config(db))
+	p, err := setup.Prepare(t.Context(), conn, cfg, setup.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := p.String()
+	for _, part := range []string{
+		`CREATE ROLE "` + cfg.Role + `" LOGIN REPLICATION;`,
+		`GRANT SELECT ("id", "tags", "title", "url") ON TABLE "public"."articles" TO "` + cfg.Role + `";`,
+		`GRANT SELECT ON TABLE "Odd"."Na""me" TO`,
+		`publish = 'insert, update, delete, truncate'`,
+		`pg_create_logical_replication_slot('` + cfg.Slot + `', 'pgoutput'`,
+		`-- undo: DROP PUBLICATION "` + cfg.Publication + `";`,
+		`PASSWORD`,
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("the plan lacks %s:\n%s", part, text)
+		}
+	}
+	if strings.Index(text, "CREATE PUBLICATION") > strings.Index(text, "pg_create_logical") {
+		t.Error("the slot comes before its publication")
+	}
+	// Run statement by statement, as psql does, it is what Apply does.
+	for statement := range strings.SplitSeq(text, ";\n") {
+		if _, err := conn.Exec(t.Context(), statement, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	if again, err := setup.Prepare(t.Context(), conn, cfg, setup.Options{}); err != nil || again.Needed() {
+		t.Errorf("after the script, the plan is %v, %v", again, err)
+	}
+}
