@@ -23,8 +23,8 @@ demo: ## run the whole system on this machine; installs PostgreSQL where it is m
 build: ## build bin/newswire
 	$(GO) build -trimpath -o bin/newswire ./cmd/newswire
 
-test: lint ## vet, staticcheck and all tests under the race detector; installs PostgreSQL and Chromium where they are missing
-	@.ci/install postgresql chromium fonts compiler
+test: lint ## vet, staticcheck and all tests under the race detector; installs PostgreSQL, Chromium and kcat where they are missing
+	@.ci/install postgresql chromium fonts kcat compiler
 	$(GO) test -race -timeout $(TESTTIMEOUT) ./...
 
 lint: ## gofmt, go vet and staticcheck

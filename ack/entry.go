@@ -23,8 +23,10 @@ type entry struct {
 	handed   *roaring.Bitmap // Kafka has it
 	givenUp  []*giveUp       // on its way to Kafka
 
-	left  int  // readers of the audience neither read nor handed over
-	dirty bool // differs from its record on disk
+	left    int  // readers of the audience neither read nor handed over
+	dirty   bool // differs from its record on disk
+	listed  bool // in Ledger.listed
+	writing int  // writes that are on their way to the disk
 }
 
 // send is one attempt at one time. Replays of an attempt are sends of their
@@ -33,6 +35,7 @@ type send struct {
 	n       int // the attempt, from 1
 	at      time.Time
 	readers *roaring.Bitmap
+	again   *roaring.Bitmap // of readers, those written to on several sessions; nil: none; not on disk
 }
 
 // sendBucket is how far apart two sends may be to share a record: the error
@@ -75,11 +78,12 @@ func (e *entry) waiting(of *roaring.Bitmap) *roaring.Bitmap {
 
 // record notes that attempt n was written to a reader.
 func (e *entry) record(r journal.Reader, n int, at time.Time) {
-	e.dirty = true
 	for i := len(e.sends) - 1; i >= 0; i-- {
-		s := e.sends[i]
-		if s.n == n && at.Sub(s.at) < sendBucket {
-			s.readers.Add(uint32(r))
+		s := &e.sends[i]
+		// Once settled, only whether it was sent matters: the record must not
+		// grow with everyone who comes back for it later.
+		if s.n == n && (e.settled() || at.Sub(s.at) < sendBucket) {
+			s.add(r)
 			return
 		}
 		if s.n == n {
@@ -87,10 +91,21 @@ func (e *entry) record(r journal.Reader, n int, at time.Time) {
 		}
 	}
 	e.forgetReplays(r, n)
-	e.sends = append(e.sends, send{n, at, roaring.BitmapOf(uint32(r))})
+	e.sends = append(e.sends, send{n: n, at: at, readers: roaring.BitmapOf(uint32(r))})
 	slices.SortStableFunc(e.sends, func(a, b send) int {
 		return cmp.Or(cmp.Compare(a.n, b.n), a.at.Compare(b.at))
 	})
+}
+
+// add notes one more write to a reader.
+func (s *send) add(r journal.Reader) {
+	if s.readers.CheckedAdd(uint32(r)) {
+		return
+	}
+	if s.again == nil {
+		s.again = roaring.New()
+	}
+	s.again.Add(uint32(r))
 }
 
 // forgetReplays drops a reader from all but the first of its sends of attempt
@@ -110,14 +125,18 @@ func (e *entry) forgetReplays(r journal.Reader, n int) {
 	})
 }
 
-// unrecord takes back a record whose write failed.
+// unrecord takes back a record whose write failed. Where a reader was written
+// to on several sessions it stays: the others may have it.
 func (e *entry) unrecord(r journal.Reader, n int) {
 	for i := len(e.sends) - 1; i >= 0; i-- {
-		if s := e.sends[i]; s.n == n && s.readers.CheckedRemove(uint32(r)) {
+		s := e.sends[i]
+		if s.n == n && s.again != nil && s.again.Contains(uint32(r)) {
+			return
+		}
+		if s.n == n && s.readers.CheckedRemove(uint32(r)) {
 			if s.readers.IsEmpty() {
 				e.sends = slices.Delete(e.sends, i, i+1)
 			}
-			e.dirty = true
 			return
 		}
 	}
@@ -174,8 +193,14 @@ func (e *entry) flying(r journal.Reader) bool {
 func (e *entry) takeBack(r journal.Reader) bool {
 	for _, g := range e.givenUp {
 		if g.readers.CheckedRemove(uint32(r)) {
+			e.dropEmpty()
 			return true
 		}
 	}
 	return false
+}
+
+// dropEmpty lets go of what was given up and is done.
+func (e *entry) dropEmpty() {
+	e.givenUp = slices.DeleteFunc(e.givenUp, func(g *giveUp) bool { return g.readers.IsEmpty() })
 }

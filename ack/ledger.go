@@ -90,7 +90,8 @@ type Ledger struct {
 	released int                        // about how many of open have left memory
 	opened   journal.Seq                // the last message that Open saw
 	waits    waitHeap
-	dirty    []*entry
+	listed   []*entry                       // to be written, or only to leave memory again
+	releases uint64                         // counts what has left memory
 	floors   map[journal.Reader]journal.Seq // nothing before it is unread
 	armed    bool                           // deadlines may fall
 	graced   time.Time                      // when everyone was last given time to come back
@@ -135,6 +136,9 @@ func (l *Ledger) load(now time.Time) error {
 			e.opened = now
 			l.insertLocked(e)
 			l.open = append(l.open, e)
+			if e.settled() { // it was stopped before it could say so
+				l.dirtiedLocked(e)
+			}
 			l.pairs += e.left
 			l.waits.add(wait{entry: e, due: now.Add(l.cfg.Timeout)})
 			return true, nil
@@ -226,50 +230,55 @@ func (l *Ledger) with(attempts []journal.Attempt, act func(*entry, journal.Attem
 		if e == nil {
 			continue // no longer kept, or nobody's
 		}
-		was := e.dirty
 		act(e, a)
-		l.dirtiedLocked(e, was)
+		l.dirtiedLocked(e)
 	}
 	return nil
 }
 
-// dirtiedLocked puts an entry on the list to be written when it became dirty.
-func (l *Ledger) dirtiedLocked(e *entry, was bool) {
-	if !was && e.dirty {
-		if len(l.dirty) == 0 {
-			l.poke()
-		}
-		l.dirty = append(l.dirty, e)
+// dirtiedLocked notes that an entry differs from its record.
+func (l *Ledger) dirtiedLocked(e *entry) {
+	e.dirty = true
+	l.listLocked(e)
+}
+
+// listLocked makes flush look at an entry.
+func (l *Ledger) listLocked(e *entry) {
+	if e.listed {
+		return
 	}
+	e.listed = true
+	if len(l.listed) == 0 {
+		l.poke()
+	}
+	l.listed = append(l.listed, e)
 }
 
 // entryLocked gives an entry from memory, or else from disk, where those are
 // that were settled long ago. It lets go of the lock while it reads.
 func (l *Ledger) entryLocked(seq journal.Seq) (*entry, error) {
-	if e := l.entries[seq]; e != nil {
+	for {
+		if e := l.entries[seq]; e != nil {
+			return e, nil
+		}
+		before := l.releases
+		l.mu.Unlock()
+		var e *entry
+		err := l.j.View(func(v journal.View) (err error) {
+			e, _, err = loadEntry(v, seq)
+			return err
+		})
+		l.mu.Lock()
+		switch {
+		case err != nil || e == nil:
+			return nil, err
+		case l.entries[seq] != nil || l.releases != before:
+			continue // somebody was quicker; what was read may be old by now
+		case e.left > 0:
+			return nil, fmt.Errorf("ledger entry %d is not settled and not in memory", seq)
+		}
+		l.insertLocked(e)
+		l.listLocked(e) // so that it leaves memory again
 		return e, nil
 	}
-	l.mu.Unlock()
-	var e *entry
-	err := l.j.View(func(v journal.View) (err error) {
-		e, _, err = loadEntry(v, seq)
-		return err
-	})
-	l.mu.Lock()
-	if err != nil || e == nil {
-		return nil, err
-	}
-	if other := l.entries[seq]; other != nil {
-		return other, nil // somebody was quicker
-	}
-	if e.left > 0 {
-		return nil, fmt.Errorf("ledger entry %d is not settled and not in memory", seq)
-	}
-	l.insertLocked(e)
-	e.dirty = true // so that it is written, and then leaves memory again
-	if len(l.dirty) == 0 {
-		l.poke()
-	}
-	l.dirty = append(l.dirty, e)
-	return e, nil
 }

@@ -14,8 +14,13 @@ import (
 // Settle; there is one caller. The error is ctx's or the journal's.
 func (l *Ledger) Next(ctx context.Context, limit int) ([]HandOver, []Cancel, error) {
 	for {
+		// Nothing leaves before it is durable: nor is its reader's name known
+		// before that.
+		if err := l.j.WaitSynced(ctx, l.oldest()); err != nil {
+			return nil, nil, err
+		}
 		l.mu.Lock()
-		l.takeOffLocked(limit)
+		l.takeOffLocked(limit - min(limit/2, len(l.cancels))) // cancels are in a hurry, and have half of it
 		flight := slices.Clone(l.flight)
 		cancels := slices.Clone(l.cancels[:min(limit-len(flight), len(l.cancels))])
 		l.mu.Unlock()
@@ -26,6 +31,9 @@ func (l *Ledger) Next(ctx context.Context, limit int) ([]HandOver, []Cancel, err
 			}
 			continue // all of it was for readers who were deleted
 		}
+		if l.oldest() > l.j.Synced() {
+			continue // what was oldest before was acknowledged meanwhile
+		}
 		select {
 		case <-l.supply:
 		case <-ctx.Done():
@@ -34,17 +42,31 @@ func (l *Ledger) Next(ctx context.Context, limit int) ([]HandOver, []Cancel, err
 	}
 }
 
-// takeOffLocked marks the oldest hand-overs as being with the sender.
-func (l *Ledger) takeOffLocked(limit int) {
-	l.outbox = slices.DeleteFunc(l.outbox, func(g *giveUp) bool {
-		if !g.readers.IsEmpty() {
-			return false
-		}
-		g.entry.givenUp = slices.DeleteFunc(g.entry.givenUp, func(other *giveUp) bool { return other == g })
-		return true
-	})
-	l.flight = l.flight[:0]
+// oldest gives the message that the outbox begins with; 0 when it is empty.
+func (l *Ledger) oldest() journal.Seq {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, g := range l.outbox {
+		if !g.readers.IsEmpty() {
+			return g.entry.seq
+		}
+	}
+	return 0
+}
+
+// takeOffLocked marks the oldest hand-overs as being with the sender. A batch
+// that was never settled did not get there.
+func (l *Ledger) takeOffLocked(limit int) {
+	for _, f := range l.flight {
+		l.landLocked(f, false)
+	}
+	l.flight = l.flight[:0]
+	l.outbox = slices.DeleteFunc(l.outbox, func(g *giveUp) bool { return g.readers.IsEmpty() })
+	durable := l.j.Synced()
+	for _, g := range l.outbox {
+		if g.entry.seq > durable {
+			return
+		}
 		for it := g.readers.Iterator(); it.HasNext() && len(l.flight) < limit; {
 			r := it.Next()
 			g.flight.Add(r)
@@ -59,14 +81,18 @@ func (l *Ledger) takeOffLocked(limit int) {
 // describe adds what the records tell to what the sender takes.
 func (l *Ledger) describe(flight []flown, cancels []Cancel) ([]HandOver, []Cancel, error) {
 	var overs []HandOver
-	for _, f := range flight {
+	var m *journal.Message
+	for i, f := range flight {
 		e := f.g.entry
-		m, kept, err := l.j.Message(e.seq)
-		if err != nil {
-			return nil, nil, err
-		}
-		if !kept {
-			return nil, nil, fmt.Errorf("hand over message %s: it is not in the journal", e.id)
+		if i == 0 || flight[i-1].g.entry != e { // one message often goes to many readers
+			var kept bool
+			var err error
+			if m, kept, err = l.j.Message(e.seq); err != nil {
+				return nil, nil, err
+			}
+			if !kept {
+				return nil, nil, fmt.Errorf("hand over message %s: it is not in the journal", e.id)
+			}
 		}
 		name, known, err := l.names.Name(f.reader)
 		if err != nil {
@@ -84,15 +110,19 @@ func (l *Ledger) describe(flight []flown, cancels []Cancel) ([]HandOver, []Cance
 			Reason: f.g.reason, Attempts: n, FirstSent: first, Due: f.g.at,
 		})
 	}
-	return overs, l.address(cancels), nil
+	addressed, err := l.address(cancels)
+	return overs, addressed, err
 }
 
 // address gives cancels the key of the record that they take back. Those whose
 // reader was deleted have nobody left to disturb.
-func (l *Ledger) address(cancels []Cancel) (addressed []Cancel) {
+func (l *Ledger) address(cancels []Cancel) (addressed []Cancel, err error) {
 	for _, c := range cancels {
 		name, known, err := l.names.Name(c.Reader)
-		if err != nil || !known {
+		if err != nil {
+			return nil, err
+		}
+		if !known {
 			l.mu.Lock()
 			l.cancels = slices.DeleteFunc(l.cancels, func(other Cancel) bool { return other == c })
 			l.dropCancelLocked(c)
@@ -102,25 +132,23 @@ func (l *Ledger) address(cancels []Cancel) (addressed []Cancel) {
 		c.CeID = CeID(c.ID, name)
 		addressed = append(addressed, c)
 	}
-	return addressed
+	return addressed, nil
 }
 
 // forget drops a reader who was deleted from a message's audience.
 func (l *Ledger) forget(f flown) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e, was := f.g.entry, f.g.entry.dirty
+	e := f.g.entry
 	f.g.readers.Remove(uint32(f.reader))
 	f.g.flight.Remove(uint32(f.reader))
 	l.flight = slices.DeleteFunc(l.flight, func(other flown) bool { return other == f })
-	if !e.read.CheckedAdd(uint32(f.reader)) {
-		return
-	}
+	e.dropEmpty()
+	e.read.Add(uint32(f.reader)) // may be there: an acknowledgement in flight leaves the rest to the landing
 	e.left--
 	l.pairs--
-	e.dirty = true
 	l.m.acks[howForgotten].Inc()
-	l.dirtiedLocked(e, was)
+	l.dirtiedLocked(e)
 }
 
 // Settle tells what became of the batch that Next gave last: whether Kafka has
@@ -153,7 +181,6 @@ func (l *Ledger) Settle(handed, cancelled []bool) error {
 // flight wins only if Kafka does not have the record.
 func (l *Ledger) landLocked(f flown, handed bool) {
 	e, r := f.g.entry, uint32(f.reader)
-	was := e.dirty
 	f.g.flight.Remove(r)
 	acked := e.read.Contains(r)
 	if !handed && !acked {
@@ -168,11 +195,8 @@ func (l *Ledger) landLocked(f flown, handed bool) {
 	}
 	e.left--
 	l.pairs--
-	e.dirty = true
-	if f.g.readers.IsEmpty() {
-		e.givenUp = slices.DeleteFunc(e.givenUp, func(g *giveUp) bool { return g == f.g })
-	}
-	l.dirtiedLocked(e, was)
+	e.dropEmpty()
+	l.dirtiedLocked(e)
 }
 
 // cancelLocked tells the compensation service not to send what it was given.

@@ -11,7 +11,7 @@ import (
 	"newswire/fanout/journal"
 )
 
-// giveUp lets messages fall for readers who were never there.
+// fall lets messages fall due for readers who were never there.
 func (d *desk) fall() {
 	time.Sleep(usual.Timeout + time.Second)
 	synctest.Wait()
@@ -316,37 +316,63 @@ func TestReaderDeletedAfterAckDuringTheFlight(t *testing.T) {
 	})
 }
 
-// A fault of the database is not an answer.
+// A fault of the database is not an answer, and a batch that was not given did
+// not leave.
 func TestFaultWhileNamingDropsNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, d *desk) {
 		fault := errors.New("disk on fire")
+		fail := func(err error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.nameErr = err
+		}
+		faulty := func() {
+			t.Helper()
+			fail(fault)
+			if _, _, err := d.l.Next(t.Context(), 10); !errors.Is(err, fault) {
+				t.Errorf("Next = %v, want the fault", err)
+			}
+			fail(nil)
+		}
 		seq, id := d.publish(1, 2)
 		d.sent(1, 1, seq)
+		d.sent(2, 1, seq)
+		d.fall()
+		faulty()
+		d.ack(2, id)
+		if overs, _ := d.drain(); len(overs) != 1 || overs[0].Reader != 1 {
+			t.Fatalf("given %+v, want reader 1", overs)
+		}
+		d.ack(1, id)
+		faulty()
+		if overs, cancels := d.next(10); len(overs) != 0 || len(cancels) != 1 {
+			t.Errorf("given %+v, %+v, want the cancel", overs, cancels)
+		}
+		d.settle(nil, all(1))
+		d.wantCounts(Counts{})
+	})
+}
+
+// A long list of either must not keep the other from leaving.
+func TestBatchHasRoomForCancels(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		readers := []uint32{1, 2, 3, 4, 5, 6, 7, 8}
+		seq, id := d.publish(readers...)
+		for _, r := range readers {
+			d.sent(r, 1, seq)
+		}
 		d.fall()
 		d.drain()
-		d.ack(1, id)
-		d.publish(3)
+		d.publish(readers...)
 		d.fall()
-		d.mu.Lock()
-		d.nameErr = fault
-		d.mu.Unlock()
-		if _, _, err := d.l.Next(t.Context(), 10); !errors.Is(err, fault) {
-			t.Errorf("Next = %v, want the fault", err)
+		for _, r := range readers {
+			d.ack(r, id)
 		}
-		d.mu.Lock()
-		d.nameErr = nil
-		d.mu.Unlock()
-		if overs, cancels := d.next(10); len(overs) != 1 || len(cancels) != 1 {
-			t.Errorf("given %+v, %+v, want one of each", overs, cancels)
+		overs, cancels := d.next(4)
+		if len(overs) != 2 || len(cancels) != 2 {
+			t.Errorf("given %d hand-overs and %d cancels, want two of each", len(overs), len(cancels))
 		}
-		d.l.mu.Lock()
-		d.l.cancels = d.l.cancels[:1]
-		d.l.mu.Unlock()
-		d.settle(all(1), all(1))
-		d.mu.Lock()
-		d.nameErr = fault
-		d.mu.Unlock()
-		d.publish(4)
+		d.settle(all(2), all(2))
 	})
 }
 

@@ -71,12 +71,10 @@ func (l *Ledger) Read(r journal.Reader, seqs []journal.Seq) error {
 // readLocked moves one pair to its final state, or tells the compensation
 // service when Kafka has it already.
 func (l *Ledger) readLocked(e *entry, r journal.Reader, now time.Time, how how) {
-	was := e.dirty
 	if !e.read.CheckedAdd(uint32(r)) {
 		l.m.acks[howAgain].Inc()
 		return
 	}
-	e.dirty = true
 	switch {
 	case e.handed.Contains(uint32(r)):
 		how = howLate
@@ -94,5 +92,5 @@ func (l *Ledger) readLocked(e *entry, r journal.Reader, now time.Time, how how) 
 	if how == howInTime {
 		l.m.ackTime.Observe(now.Sub(e.opened).Seconds())
 	}
-	l.dirtiedLocked(e, was)
+	l.dirtiedLocked(e)
 }

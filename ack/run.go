@@ -2,8 +2,8 @@ package ack
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -30,11 +30,11 @@ func (l *Ledger) Run(ctx context.Context, c Courier) error {
 		case <-deadline.C:
 		case <-flush:
 			flush = nil
-			if err := l.flush(ctx); err != nil {
+			if err := l.flush(false); err != nil {
 				return err
 			}
 		case <-ctx.Done():
-			return l.flush(context.WithoutCancel(ctx))
+			return l.flush(true)
 		}
 		now := time.Now()
 		if now.Sub(last) > l.tick()+max(l.cfg.Timeout/2, time.Second) {
@@ -60,42 +60,81 @@ func (l *Ledger) wokeUp(now time.Time) {
 func (l *Ledger) isDirty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.dirty)+len(l.added) > 0
+	return len(l.listed)+len(l.added) > 0
 }
 
-// maxFlush bounds the bytes of one update.
-const maxFlush = 1 << 20
+// Bounds of one update, well within what the journal takes at once.
+const (
+	maxFlush        = 1 << 20 // bytes
+	maxFlushEntries = 5000    // each up to three records; and as many cancels
+)
 
-// flush writes every account that has changed.
-func (l *Ledger) flush(ctx context.Context) error {
+// flush writes every account that has changed. Settled ones wait for the
+// record of their audience, which the router writes in its own time: the note
+// that a message is settled must not come before the one that it is open. At
+// the end there is nothing to wait for.
+func (l *Ledger) flush(last bool) error {
+	recorded := journal.Seq(math.MaxUint64)
+	if !last {
+		err := l.j.View(func(v journal.View) error {
+			key, ok, err := v.Last(journal.SpaceAudience)
+			if recorded = 0; ok {
+				recorded = journal.SeqOf(key)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("write ledger: %w", err)
+		}
+	}
 	for {
-		var u journal.Update
-		l.mu.Lock()
-		n := 0
-		for n < len(l.dirty) && u.Size() < maxFlush {
-			storeProgress(&u, l.dirty[n])
-			l.dirty[n].dirty = false
-			n++
-		}
-		written := l.dirty[:n:n]
-		l.dirty = l.dirty[n:]
-		for _, c := range l.added {
-			storeCancel(&u, c)
-		}
-		l.added = nil
-		l.mu.Unlock()
+		u, written := l.takeListed(recorded)
 		if u.Empty() {
+			l.release(written)
 			return nil
 		}
-		err := l.j.Apply(ctx, u, func(err error) {
+		// Not with the caller's context: what was taken off the list is written,
+		// or the journal's error is returned.
+		err := l.j.Apply(context.Background(), u, func(err error) {
 			if err == nil {
 				l.release(written)
 			}
 		})
-		if err != nil && !errors.Is(err, context.Cause(ctx)) {
+		if err != nil {
 			return fmt.Errorf("write ledger: %w", err)
 		}
 	}
+}
+
+// takeListed gives the next update, and the entries that it brings up to date.
+// Cancels come first: an account that was read late is never durable without
+// its cancel.
+func (l *Ledger) takeListed(recorded journal.Seq) (u journal.Update, written []*entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(l.added), maxFlushEntries)
+	for _, c := range l.added[:n] {
+		storeCancel(&u, c)
+	}
+	l.added = slices.Clone(l.added[n:])
+	if len(l.added) > 0 {
+		return u, nil
+	}
+	var rest []*entry
+	for _, e := range l.listed {
+		if len(written) == maxFlushEntries || u.Size() >= maxFlush || e.settled() && e.seq > recorded {
+			rest = append(rest, e)
+			continue
+		}
+		if e.dirty {
+			storeProgress(&u, e)
+		}
+		e.dirty, e.listed = false, false
+		e.writing++
+		written = append(written, e)
+	}
+	l.listed = rest
+	return u, written
 }
 
 // release lets go of entries that are settled and durable.
@@ -103,10 +142,12 @@ func (l *Ledger) release(written []*entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range written {
-		if e.settled() && !e.dirty && len(e.givenUp) == 0 && l.entries[e.seq] == e {
+		e.writing--
+		if e.settled() && !e.listed && e.writing == 0 && len(e.givenUp) == 0 && l.entries[e.seq] == e {
 			delete(l.entries, e.seq)
 			delete(l.ids, e.id)
 			l.released++
+			l.releases++
 		}
 	}
 	if l.released >= len(l.open)/2 {

@@ -86,7 +86,7 @@ func decodeRecords(seq journal.Seq, audience, progress []byte) (*entry, error) {
 	r = reader{rest: progress}
 	r.version()
 	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		e.sends = append(e.sends, send{int(r.uvarint()), time.UnixMicro(r.varint()), r.bitmap()})
+		e.sends = append(e.sends, send{n: int(r.uvarint()), at: time.UnixMicro(r.varint()), readers: r.bitmap()})
 	}
 	e.read, e.handed = r.bitmap(), r.bitmap()
 	if r.bad || len(r.rest) > 0 {

@@ -12,15 +12,19 @@ import (
 // read, handed over or not, at most limit. through is the position up to which
 // the answer is complete. Each comes with the attempt that a replay repeats.
 func (l *Ledger) Unread(r journal.Reader, after journal.Seq, limit int) (found []journal.Attempt, through journal.Seq, err error) {
+	if limit <= 0 {
+		return nil, after, nil
+	}
 	l.mu.Lock()
 	floor := l.floors[r]
 	from := max(after+1, floor)
 	through = l.opened
-	for _, e := range l.open {
+	start, _ := slices.BinarySearchFunc(l.open, from, func(e *entry, seq journal.Seq) int { return cmp.Compare(e.seq, seq) })
+	for _, e := range l.open[start:] {
 		if len(found) == limit {
 			break
 		}
-		if e.seq >= from && l.entries[e.seq] == e && e.audience.Contains(uint32(r)) && !e.read.Contains(uint32(r)) {
+		if l.entries[e.seq] == e && e.audience.Contains(uint32(r)) && !e.read.Contains(uint32(r)) {
 			found = append(found, l.replayLocked(e, r))
 		}
 	}
@@ -61,7 +65,24 @@ func (l *Ledger) replayLocked(e *entry, r journal.Reader) journal.Attempt {
 
 // unreadOnDisk finds unread messages among those that are settled.
 func (l *Ledger) unreadOnDisk(r journal.Reader, from journal.Seq, limit int) (found []journal.Attempt, err error) {
-	var seqs []journal.Seq
+	for {
+		seqs, err := l.settledUnread(r, from, limit)
+		if err != nil {
+			return nil, err
+		}
+		if found, err = l.stillUnread(found, r, seqs); err != nil {
+			return nil, err
+		}
+		if len(seqs) < limit || len(found) >= limit {
+			return found, nil
+		}
+		from = seqs[len(seqs)-1] + 1 // the disk lags behind: some were read
+	}
+}
+
+// settledUnread gives the first messages from a place on whose record says
+// that the reader has not read them.
+func (l *Ledger) settledUnread(r journal.Reader, from journal.Seq, limit int) (seqs []journal.Seq, err error) {
 	err = l.j.View(func(v journal.View) error {
 		return v.Scan(journal.SpaceUnread, journal.SpaceUnread.Seq(from), func(key, value []byte) (bool, error) {
 			d := reader{rest: value}
@@ -74,9 +95,11 @@ func (l *Ledger) unreadOnDisk(r journal.Reader, from journal.Seq, limit int) (fo
 			return len(seqs) < limit, nil
 		})
 	})
-	if err != nil {
-		return nil, err
-	}
+	return seqs, err
+}
+
+// stillUnread adds to found those that the reader has not read meanwhile.
+func (l *Ledger) stillUnread(found []journal.Attempt, r journal.Reader, seqs []journal.Seq) ([]journal.Attempt, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, seq := range seqs {

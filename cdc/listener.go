@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,12 +48,13 @@ const (
 
 // Listener follows one slot.
 type Listener struct {
-	cfg     Config         // fixed by New
-	tables  []*table       // fixed by New
-	journal Journal        // fixed by New
-	log     *slog.Logger   // fixed by New
-	metrics *metrics       // fixed by New
-	beat    *heartbeatOnce // fixed by New; remembers a refusal across reconnects
+	cfg     Config       // fixed by New
+	tables  []*table     // fixed by New
+	journal Journal      // fixed by New
+	log     *slog.Logger // fixed by New
+	metrics *metrics     // fixed by New
+
+	beatsRefused atomic.Bool // the server takes no heartbeats: told once, not asked again
 
 	stateMu sync.Mutex // guards state
 	state   error      // why the slot does not stream; nil while it does
@@ -70,7 +72,6 @@ func New(cfg Config, j Journal, log *slog.Logger, reg prometheus.Registerer) (*L
 		journal: j,
 		log:     log.With("slot", cfg.Slot),
 		metrics: newMetrics(reg),
-		beat:    new(heartbeatOnce),
 		state:   errors.New("the replication slot has not been opened yet"),
 	}, nil
 }

@@ -181,3 +181,23 @@ func TestPositionsSurviveHeartbeats(t *testing.T) {
 	target := db.CurrentLSN()
 	eventually(t, "the slot advances", func() bool { return db.ConfirmedFlush() >= target })
 }
+
+func TestDataIsWhatToJSONBPrintsWhateverTheDefaults(t *testing.T) {
+	t.Parallel()
+	db, j := pgtest.New(t, pgtest.WithSchema(`CREATE TYPE pair AS (a int, b text);
+		CREATE TABLE articles (id int PRIMARY KEY, title text, d date, ts timestamptz, iv interval, f float8, n numeric(20,5),
+			b bytea, j jsonb, a text[][], p pair, u uuid, tags text[])`)), newMemJournal()
+	db.Exec(`ALTER ROLE ` + db.Role + ` SET DateStyle = 'German'; ALTER ROLE ` + db.Role + ` SET TimeZone = 'Asia/Tokyo';
+		ALTER ROLE ` + db.Role + ` SET IntervalStyle = 'iso_8601'; ALTER ROLE ` + db.Role + ` SET extra_float_digits = -5;
+		ALTER ROLE ` + db.Role + ` SET bytea_output = 'escape'`)
+	cfg := articles(db)
+	cfg.Tables[0].Data = nil
+	listen(t, cfg, j)
+	db.Exec(`INSERT INTO articles VALUES (1, E'tab\t', '2026-02-01', '2026-02-01 10:00:00.123456+05:30', '1 day 02:03', 0.1::float8 + 0.2, 12.5,
+		'\xdeadbeef', '{"x": [1, null]}', '{{a,"b,c"},{NULL,"\"q\""}}', '(1,"x y")', 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', '{a}')`)
+	m := j.wait(t, 1)[0]
+	db.Exec(`SET TimeZone = 'UTC'`)
+	if !pgtest.Value[bool](db, `SELECT to_jsonb(articles) = $1::jsonb FROM articles`, string(m.Data)) {
+		t.Errorf("data = %s\nwant %s", m.Data, pgtest.Value[string](db, `SELECT to_jsonb(articles)::text FROM articles`))
+	}
+}

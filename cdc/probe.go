@@ -3,7 +3,6 @@ package cdc
 import (
 	"context"
 	"math"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,10 +11,6 @@ import (
 // pollEvery is how often the slot is looked at for the metrics: one row of a
 // view, so it costs the server nothing that shows.
 const pollEvery = 5 * time.Second
-
-// heartbeatOnce remembers that the server refused heartbeats, so that it is
-// told once and not asked again at every reconnect.
-type heartbeatOnce struct{ refused atomic.Bool }
 
 // probe looks at the slot and writes heartbeats over a connection of its own.
 // It never ends the stream: a server that refuses it still streams, and one
@@ -37,7 +32,7 @@ func (l *Listener) probe(ctx context.Context) error {
 		case <-poll.C:
 			l.poll(ctx, c)
 		case <-beats:
-			if !l.beat.refused.Load() {
+			if !l.beatsRefused.Load() {
 				l.heartbeat(ctx, c)
 			}
 		case <-ctx.Done():
@@ -71,7 +66,7 @@ func (l *Listener) heartbeat(ctx context.Context, c *catalog) {
 	})
 	switch pgCode(err) {
 	case codeInsufficientPrivilege, codeReadOnly, codeNotReady:
-		l.beat.refused.Store(true)
+		l.beatsRefused.Store(true)
 		l.log.WarnContext(ctx, "heartbeats are off: the server refuses them", "err", err)
 	}
 }

@@ -91,6 +91,8 @@ type deps struct {
 	m          *metrics
 	pingEvery  time.Duration
 	ackTimeout time.Duration
+
+	writeTimeout time.Duration // for each write to a socket
 }
 
 // Gateway serves readers.
@@ -113,7 +115,7 @@ type Gateway struct {
 
 // NewPools makes the pools that a router delivers to.
 func NewPools(cfg Config, l Ledger, j Journal, log *slog.Logger, reg prometheus.Registerer) *Pools {
-	d := &deps{ledger: l, journal: j, log: log, pingEvery: cfg.PingEvery, ackTimeout: cfg.AckTimeout}
+	d := &deps{ledger: l, journal: j, log: log, pingEvery: cfg.PingEvery, ackTimeout: cfg.AckTimeout, writeTimeout: writeTimeout}
 	if d.pingEvery == 0 {
 		d.pingEvery = 25 * time.Second
 	}

@@ -121,7 +121,7 @@ func (g *Gateway) answerPoll(w http.ResponseWriter, reader journal.Reader, p pol
 	if err := g.deps.ledger.Sent(reader, taken); err != nil {
 		return false, err
 	}
-	if err := writeAll(w, body); err != nil {
+	if err := writeAll(w, body, g.deps.writeTimeout); err != nil {
 		return true, g.deps.ledger.Unsent(reader, taken) // stays unread
 	}
 	if p.manual {
@@ -135,11 +135,11 @@ func (g *Gateway) answerPoll(w http.ResponseWriter, reader journal.Reader, p pol
 }
 
 // writeAll writes an answer through to the socket.
-func writeAll(w http.ResponseWriter, body []byte) error {
+func writeAll(w http.ResponseWriter, body []byte, timeout time.Duration) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	rc := http.NewResponseController(w)
-	if err := rc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+	if err := rc.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
 	if _, err := w.Write(body); err != nil {

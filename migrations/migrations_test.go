@@ -49,7 +49,6 @@ func TestApplyRunsEachFileOnce(t *testing.T) {
 	if n := pgtest.Value[int](db, `SELECT count(*)::int FROM public.articles WHERE status = 'published'`); n != 1 {
 		t.Errorf("the editor's article is not there: %d rows", n)
 	}
-	db.Exec("REVOKE ALL ON public.articles FROM editor")
 }
 
 func TestApplyIsWholeOrNothing(t *testing.T) {

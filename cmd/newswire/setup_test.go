@@ -6,9 +6,10 @@ import (
 	"testing"
 
 	"newswire/cdc/pgtest"
+	"newswire/cmd/newswire/internal/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 func TestSetupPrintsAppliesAndTearsDown(t *testing.T) {
 	db := pgtest.New(t, pgtest.WithPublication(""))

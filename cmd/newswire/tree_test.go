@@ -63,7 +63,7 @@ func sources(t *testing.T) (all []source) {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && (d.Name() == "testdata" || d.Name() == ".git" || d.Name() == "newswire-demo") {
+		if d.IsDir() && (d.Name() == "testdata" || d.Name() == ".git") {
 			return fs.SkipDir
 		}
 		if filepath.Ext(path) != ".go" {

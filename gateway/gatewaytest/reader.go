@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -33,6 +34,10 @@ type Options struct {
 	Origin  string
 	NoHello bool                  // the test says the first frame itself
 	OnFrame func(*Reader, *Frame) // called for each frame, on the reading goroutine; may be nil
+
+	Header        http.Header // added to the upgrade request
+	Stalled       bool        // read nothing until Resume
+	ReceiveBuffer int         // the kernel's, in bytes; 0 leaves it as it is
 }
 
 // Frame is what the server said, and when it came.
@@ -68,12 +73,15 @@ type Reader struct {
 	t    testing.TB
 	o    Options
 	conn *websocket.Conn
+	flow chan struct{} // closed by Resume, which begins the reading
+	once sync.Once     // closes flow
 
 	writeMu sync.Mutex // guards writes to conn
 
 	mu     sync.Mutex // guards the rest
 	frames []Frame
 	grown  chan struct{} // closed and replaced when frames grows or the connection ends
+	acked  []string      // ids, in the order in which they were acknowledged by itself
 	closed bool
 	end    *websocket.CloseError // nil when the connection broke without a close frame
 }
@@ -92,7 +100,15 @@ func Dial(t testing.TB, o Options) *Reader {
 // TryDial is Dial that gives back why the upgrade was refused.
 func TryDial(t testing.TB, o Options) (r *Reader, status int, err error) {
 	dialer := websocket.Dialer{Subprotocols: []string{"newswire.v1"}, HandshakeTimeout: patience}
-	header := http.Header{}
+	if o.ReceiveBuffer > 0 {
+		dialer.NetDial = func(network, address string) (net.Conn, error) {
+			return (&net.Dialer{Control: receiveBuffer(o.ReceiveBuffer)}).Dial(network, address)
+		}
+	}
+	header := o.Header.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
 	if o.Origin != "" {
 		header.Set("Origin", o.Origin)
 	}
@@ -103,8 +119,11 @@ func TryDial(t testing.TB, o Options) (r *Reader, status int, err error) {
 	if err != nil {
 		return nil, status, err
 	}
-	r = &Reader{t: t, o: o, conn: conn, grown: make(chan struct{})}
+	r = &Reader{t: t, o: o, conn: conn, grown: make(chan struct{}), flow: make(chan struct{})}
 	t.Cleanup(r.Close)
+	if !o.Stalled {
+		r.Resume()
+	}
 	go r.read()
 	if !o.NoHello {
 		hello := map[string]any{"type": "hello", "token": o.Token}
@@ -124,6 +143,7 @@ func TryDial(t testing.TB, o Options) (r *Reader, status int, err error) {
 
 // read keeps what comes until the connection ends.
 func (r *Reader) read() {
+	<-r.flow
 	for {
 		_, raw, err := r.conn.ReadMessage()
 		if err != nil {
@@ -145,8 +165,10 @@ func (r *Reader) read() {
 		r.frames = append(r.frames, f)
 		r.growLocked()
 		r.mu.Unlock()
-		if f.Type == "message" && !r.o.Silent {
-			r.trySend(map[string]any{"type": "ack", "id": f.ID})
+		if f.Type == "message" && !r.o.Silent && r.trySend(map[string]any{"type": "ack", "id": f.ID}) == nil {
+			r.mu.Lock()
+			r.acked = append(r.acked, f.ID)
+			r.mu.Unlock()
 		}
 		if r.o.OnFrame != nil {
 			r.o.OnFrame(r, &f)
@@ -181,7 +203,10 @@ func (r *Reader) trySend(v any) error {
 }
 
 // Close breaks the connection without a goodbye, as a lost network does.
-func (r *Reader) Close() { _ = r.conn.Close() }
+func (r *Reader) Close() {
+	_ = r.conn.Close()
+	r.Resume()
+}
 
 // Frames gives what came so far.
 func (r *Reader) Frames() []Frame {
@@ -193,6 +218,14 @@ func (r *Reader) Frames() []Frame {
 // Messages gives the messages that came so far, repeats included.
 func (r *Reader) Messages() []Frame {
 	return slices.DeleteFunc(r.Frames(), func(f Frame) bool { return f.Type != "message" })
+}
+
+// Acked gives the ids that the reader has acknowledged by itself. What was
+// written may still have been lost with the connection.
+func (r *Reader) Acked() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.acked)
 }
 
 // IDs gives the messages' ids in the order in which each first came.

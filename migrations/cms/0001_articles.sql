@@ -10,12 +10,13 @@ CREATE TABLE public.articles (
     published_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Roles belong to the whole cluster, so another database may have made this one.
+-- Roles belong to the whole cluster: another database may have made this one,
+-- or be making it at this moment.
 DO $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'editor') THEN
-        CREATE ROLE editor LOGIN;
-    END IF;
+    CREATE ROLE editor LOGIN;
+EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN NULL;
 END
 $$;
 

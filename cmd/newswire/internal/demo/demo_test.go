@@ -100,6 +100,11 @@ func start(t *testing.T, o Options) *running {
 	return r
 }
 
+// listen is the address of the page's server.
+func (r *running) listen() string {
+	return strings.TrimSuffix(strings.TrimPrefix(r.page, "http://"), "/")
+}
+
 // await waits until the demo has printed this.
 func (r *running) await(text string) {
 	r.t.Helper()
@@ -202,15 +207,19 @@ func TestAnArticleGoesFromTheFormToItsReadersAndFromOneToKafka(t *testing.T) {
 	until(t, tab, shown("ann", "Saved with psql", 1))
 	kcat(t, r)
 
-	// The next demo in the same directory goes on with its readers and its news.
+	// The next demo in the same directory goes on with its readers and its
+	// news, and the page that stayed open finds it.
 	r.stop()
 	if !strings.Contains(r.out.String(), "Stopped. The data stays in "+r.dir) {
 		t.Errorf("the end is not told:\n%s", r.out.String())
 	}
-	again := start(t, Options{Dir: r.dir, AckTimeout: 500 * time.Millisecond})
-	tab.Load(again.page)
+	until(t, tab, `document.querySelectorAll(".card[data-state=online]").length === 0`)
+	again := start(t, Options{Dir: r.dir, Listen: r.listen(), AckTimeout: 500 * time.Millisecond})
 	until(t, tab, allOnline)
 	until(t, tab, shown("ben", "Stadium vote", 1)+` && !document.querySelector("[data-reader=ben] .replay").hidden`)
+	until(t, tab, shown("ann", "Tram line 9 opens", 1)) // acknowledged: not shown a second time
+	save(tab, "After the restart", "tech")
+	until(t, tab, shown("ann", "After the restart", 1))
 	again.stop()
 }
 

@@ -79,7 +79,6 @@ func TestTheFormWritesSQLThatSavesWhatWasTyped(t *testing.T) {
 			t.Errorf("typed %+v, saved %+v", a, got)
 		}
 	}
-	db.Exec("REVOKE ALL ON articles FROM editor")
 }
 
 // resultOnceSaved is a promise of the result line, once the request has come back.
@@ -108,7 +107,6 @@ func TestTheSQLCanBeWrittenByHandAndItsErrorIsShown(t *testing.T) {
 	if got := pgtest.Values[string](db, "SELECT title FROM articles"); !slices.Equal(got, []string{"by hand"}) {
 		t.Errorf("the table holds %q", got)
 	}
-	db.Exec("REVOKE ALL ON articles FROM editor")
 }
 
 func TestThePageFitsItsWindow(t *testing.T) {

@@ -207,7 +207,6 @@ func TestSQLRunsAsItStandsAsTheEditor(t *testing.T) {
 	if got := pgtest.Values[string](db, `SELECT title FROM articles`); !slices.Equal(got, []string{`It's "one"`}) {
 		t.Errorf("the table holds %q, want only the first", got)
 	}
-	db.Exec("REVOKE ALL ON articles FROM editor")
 }
 
 func TestATokenNamesItsReader(t *testing.T) {
@@ -231,19 +230,18 @@ func TestATokenNamesItsReader(t *testing.T) {
 	}
 }
 
-func TestTheOfflineListShowsTheTopicFromItsBeginning(t *testing.T) {
-	t.Parallel()
-	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, topic))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(broker.Close)
-	s, server := newSite(t, noDatabase)
+// producer gives a function that writes records to the topic, each under
+// itself as ce_id.
+func producer(t *testing.T, brokers []string) func(records ...string) {
+	t.Helper()
 	transport := &kafka.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	writer := &kafka.Writer{Addr: kafka.TCP(broker.ListenAddrs()...), Topic: topic, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond, Transport: transport}
+	writer := &kafka.Writer{
+		Addr: kafka.TCP(brokers...), Topic: topic, RequiredAcks: kafka.RequireAll,
+		BatchTimeout: time.Millisecond, Transport: transport,
+	}
 	t.Cleanup(func() { _ = writer.Close() })
-	produce := func(records ...string) {
+	return func(records ...string) {
 		t.Helper()
 		for _, record := range records {
 			id := kafka.Header{Key: "ce_id", Value: []byte(record)}
@@ -252,6 +250,23 @@ func TestTheOfflineListShowsTheTopicFromItsBeginning(t *testing.T) {
 			}
 		}
 	}
+}
+
+// offlineList is an answer of /demo/offline.
+type offlineList struct {
+	Records []struct{ ID string }
+	Next    int
+}
+
+func TestTheOfflineListShowsTheTopicFromItsBeginning(t *testing.T) {
+	t.Parallel()
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, topic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	s, server := newSite(t, noDatabase)
+	produce := producer(t, broker.ListenAddrs())
 	produce(`{"id":"1"}`, `{"id":"2"}`, `not JSON`)
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -259,16 +274,13 @@ func TestTheOfflineListShowsTheTopicFromItsBeginning(t *testing.T) {
 	go func() { ended <- s.Run(ctx, broker.ListenAddrs()) }()
 	produce(`{"id":"3"}`, `{"id":"3"}`) // Kafka may carry a record twice
 
-	type reply struct {
-		Records []struct{ ID string }
-		Next    int
-	}
-	list := func(from string) (r reply) {
+	list := func(from string) offlineList {
 		_, body := ask(t, "GET", server.URL+"/demo/offline?from="+from, "", nil)
-		if err := json.Unmarshal(body, &r); err != nil {
+		var l offlineList
+		if err := json.Unmarshal(body, &l); err != nil {
 			t.Fatalf("%s: %v", body, err)
 		}
-		return r
+		return l
 	}
 	deadline := time.After(30 * time.Second)
 	for list("0").Next < 3 {
