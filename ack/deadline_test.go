@@ -284,6 +284,37 @@ func TestRestartGivesEveryoneOneTimeout(t *testing.T) {
 	})
 }
 
+// The attempts made before a restart count: a fourth one is never sent.
+func TestRestartKeepsTheAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		d := newDesk(t, dir, usual)
+		defer func() { d.close() }()
+		d.l.Arm()
+		d.connect(1)
+		seq, _ := d.publish(1)
+		d.sent(1, 1, seq)
+		first := time.Now()
+		time.Sleep(100 * time.Second)
+		if got := d.retried(); len(got) != 2 {
+			t.Fatalf("sent again %+v, want attempts 2 and 3", got)
+		}
+		d = d.restart(dir)
+		d.l.Arm()
+		d.connect(1)
+		d.sent(1, 3, seq) // the replay
+		replayed := time.Now()
+		time.Sleep(120*time.Second - time.Millisecond)
+		d.wantCounts(Counts{Messages: 1, Pairs: 1})
+		time.Sleep(101 * time.Millisecond)
+		overs, _ := d.drain()
+		if len(overs) != 1 || len(d.retried()) > 0 {
+			t.Fatalf("handed over %+v, sent again %+v, want one hand-over", overs, d.retried())
+		}
+		wantOver(t, overs[0], seq, 1, ReasonAckTimeout, 3, first, replayed.Add(120*time.Second))
+	})
+}
+
 // When the process sleeps, everyone's acknowledgements are still on their way.
 func TestDeadlinesWaitAfterTheProcessSlept(t *testing.T) {
 	bubble(t, func(t *testing.T, d *desk) {

@@ -12,10 +12,8 @@ import (
 func (l *Ledger) Expire(ctx context.Context, retention time.Duration) (gone int, err error) {
 	l.mu.Lock()
 	through := l.opened
-	for seq, e := range l.entries {
-		if !e.settled() || e.dirty {
-			through = min(through, seq-1)
-		}
+	for seq := range l.entries { // or what is still to be written of them would outlive them
+		through = min(through, seq-1)
 	}
 	for _, c := range l.cancels {
 		through = min(through, c.Seq-1)

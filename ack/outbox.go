@@ -105,9 +105,13 @@ func (l *Ledger) describe(flight []flown, cancels []Cancel) ([]HandOver, []Cance
 		l.mu.Lock()
 		n, first := e.attempts(f.reader)
 		l.mu.Unlock()
+		reason := f.g.reason
+		if n > 0 {
+			reason = ReasonAckTimeout // a replay came to it while it waited here
+		}
 		overs = append(overs, HandOver{
 			Seq: e.seq, Reader: f.reader, Name: name, Message: m,
-			Reason: f.g.reason, Attempts: n, FirstSent: first, Due: f.g.at,
+			Reason: reason, Attempts: n, FirstSent: first, Due: f.g.at,
 		})
 	}
 	addressed, err := l.address(cancels)

@@ -134,7 +134,7 @@ func TestThousandsOfAccountsAreWrittenInPieces(t *testing.T) {
 	for name, late := range map[string]bool{"in time": false, "late": true} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, d *desk) {
-				const n = 15_000
+				const n = 11_000
 				var u journal.Update
 				var seqs []journal.Seq
 				var ids []journal.ID
@@ -237,7 +237,7 @@ func TestSettledAccountDoesNotGrow(t *testing.T) {
 		d.drain()
 		for _, r := range readers {
 			d.sent(r, 1, seq)
-			time.Sleep(time.Minute)
+			time.Sleep(time.Second)
 		}
 		d.l.mu.Lock()
 		e, err := d.l.entryLocked(seq)

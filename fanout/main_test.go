@@ -209,7 +209,7 @@ func (e *engine) audienceOf(seq journal.Seq) []uint32 {
 	return nil
 }
 
-// changes gives the changes that the journal holds.
+// changes gives the changes that the journal holds, without their times.
 func (e *engine) changes() (all []*journal.Change) {
 	e.t.Helper()
 	e.synced()
@@ -219,7 +219,9 @@ func (e *engine) changes() (all []*journal.Change) {
 	}
 	for _, entry := range entries {
 		if entry.Change != nil {
-			all = append(all, entry.Change)
+			c := *entry.Change
+			c.Time = time.Time{}
+			all = append(all, &c)
 		}
 	}
 	return all

@@ -136,7 +136,8 @@ func (j *Journal) Find(id ID) (Place, error) {
 		defer j.mu.Unlock()
 		return Place{Seq: j.at.Head, Ahead: true}, nil
 	}
-	for i := len(j.tail) - 1; i >= 0; i-- { // what is not synced is only here
+	synced := j.synced.At()
+	for i := len(j.tail) - 1; i >= 0 && j.tail[i].Seq > synced; i-- { // what is not synced is only here
 		if m := j.tail[i].Message; m != nil && m.ID.Compare(id) <= 0 {
 			defer j.mu.Unlock()
 			return Place{Seq: j.tail[i].Seq, Exact: m.ID == id}, nil
