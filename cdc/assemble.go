@@ -3,6 +3,7 @@ package cdc
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pglogrepl"
 
@@ -16,7 +17,13 @@ type shapes interface {
 	// primaryKey is empty when the table has none.
 	primaryKey(ctx context.Context, n name) ([]string, error)
 	types(ctx context.Context, oids []uint32) ([]pgjson.Type, error)
+	// reread reads one column of a row as it stands now, as PostgreSQL prints
+	// it. The error is errRowGone, errNoValue, or the database's.
+	reread(ctx context.Context, n name, key []keyValue, column string) (text []byte, null bool, err error)
 }
+
+// keyValue is one column of a row's key, its value as PostgreSQL prints it.
+type keyValue struct{ column, text string }
 
 // assembler makes commits of the stream's messages. One goroutine owns it.
 type assembler struct {
@@ -24,12 +31,14 @@ type assembler struct {
 	shapes    shapes
 	epoch     uint16
 	metrics   *metrics
-	confirmed func() journal.LSN // the journal's
-	relations map[uint32]shape   // by the server's number
+	journal   Journal
+	relations map[uint32]shape // by the server's number
 
 	open    *journal.Commit // the transaction being read; nil between two
 	repeat  bool            // the journal has the open transaction for certain
 	ordinal uint32          // of the next row change in it
+	rows    rowBook
+	deleted map[string]deletion // by row key, in the open transaction
 }
 
 // shape is what a Relation message said: of a mapped table, either its
@@ -41,14 +50,15 @@ type shape struct {
 
 func (s shape) mapped() bool { return s.relation != nil || s.misfit != nil }
 
-func newAssembler(tables []*table, s shapes, epoch uint16, confirmed func() journal.LSN, m *metrics) *assembler {
+func newAssembler(tables []*table, s shapes, epoch uint16, j Journal, m *metrics) *assembler {
 	a := &assembler{
 		tables:    make(map[name]*table),
 		shapes:    s,
 		epoch:     epoch,
 		metrics:   m,
-		confirmed: confirmed,
+		journal:   j,
 		relations: make(map[uint32]shape),
+		rows:      rowBook{journal: j},
 	}
 	for _, t := range tables {
 		a.tables[t.name] = t
@@ -71,11 +81,11 @@ func (a *assembler) step(ctx context.Context, m pglogrepl.Message) (done *journa
 	case *pglogrepl.InsertMessage:
 		return nil, 0, a.insert(m)
 	case *pglogrepl.UpdateMessage:
-		return nil, 0, a.ignore(m.RelationID)
+		return nil, 0, a.update(ctx, m)
 	case *pglogrepl.DeleteMessage:
-		return nil, 0, a.ignore(m.RelationID)
+		return nil, 0, a.delete(m)
 	case *pglogrepl.TruncateMessage:
-		return nil, 0, a.ignore(m.RelationIDs...)
+		return nil, 0, a.truncate(m)
 	case *pglogrepl.LogicalDecodingMessage:
 		// Outside of a transaction it stands where the server has come to: all
 		// that committed before it was sent before it.
@@ -99,7 +109,7 @@ func (a *assembler) begin(m *pglogrepl.BeginMessage) error {
 	// Every confirmed position is the end of a record, so a commit record that
 	// begins below it was read. Its rows are not mapped again: they may have a
 	// shape from before a change that the configuration has followed.
-	a.repeat = a.open.LSN < a.confirmed()
+	a.repeat = a.open.LSN < a.journal.Confirmed()
 	return nil
 }
 
@@ -109,6 +119,9 @@ func (a *assembler) commit(m *pglogrepl.CommitMessage) (*journal.Commit, error) 
 	}
 	done := a.open
 	a.open = nil
+	done.Messages = slices.DeleteFunc(done.Messages, func(m journal.Message) bool { return m.Action == "" })
+	done.Rows = a.rows.take()
+	a.deleted = nil
 	done.End = journal.LSN(m.TransactionEndLSN)
 	a.metrics.transactions.Inc()
 	return done, nil
@@ -176,51 +189,6 @@ func (a *assembler) change(relation uint32) (s shape, ordinal uint32, err error)
 		a.count(rowRepeated)
 	}
 	return s, ordinal, nil
-}
-
-func (a *assembler) insert(m *pglogrepl.InsertMessage) error {
-	s, ordinal, err := a.change(m.RelationID)
-	switch {
-	case err != nil || !s.mapped() || a.repeat:
-		return err
-	case s.misfit != nil:
-		return s.misfit
-	}
-	r := s.relation
-	if len(m.Tuple.Columns) != len(r.columns) {
-		return fmt.Errorf("row of %s with %d columns, want %d: %w", r.table.name, len(m.Tuple.Columns), len(r.columns), ErrMalformed)
-	}
-	published, err := r.isPublished(m.Tuple)
-	if err != nil {
-		return err
-	}
-	if !published {
-		a.count(rowUnpublished)
-		return nil
-	}
-	msg, err := r.message(m.Tuple, a.skippedTag)
-	if err != nil {
-		return err
-	}
-	msg.ID = journal.ID{Epoch: a.epoch, LSN: a.open.LSN, Ordinal: ordinal}
-	msg.Time = a.open.Time
-	a.open.Messages = append(a.open.Messages, msg)
-	a.count(rowPublish)
-	return nil
-}
-
-// ignore counts changes that make no message.
-func (a *assembler) ignore(relations ...uint32) error {
-	for _, id := range relations {
-		s, _, err := a.change(id)
-		if err != nil {
-			return err
-		}
-		if s.mapped() && !a.repeat {
-			a.count(rowIgnored)
-		}
-	}
-	return nil
 }
 
 func (a *assembler) count(fate rowFate) { a.metrics.rows.WithLabelValues(string(fate)).Inc() }

@@ -16,13 +16,19 @@ import (
 type textShapes struct{}
 
 func (textShapes) primaryKey(context.Context, name) ([]string, error) { return nil, nil }
+func (textShapes) reread(context.Context, name, []keyValue, string) ([]byte, bool, error) {
+	return nil, false, errNoValue
+}
+
 func (textShapes) types(_ context.Context, oids []uint32) ([]pgjson.Type, error) {
 	return make([]pgjson.Type, len(oids)), nil
 }
 
 func testAssembler(confirmed journal.LSN) *assembler {
 	tables := []*table{newTable(0, name{"public", "articles"}, Table{Tags: Tags{Column: "title"}})}
-	return newAssembler(tables, textShapes{}, 3, func() journal.LSN { return confirmed }, newMetrics(prometheus.NewRegistry()))
+	j := newMemJournal()
+	j.confirmed = confirmed
+	return newAssembler(tables, textShapes{}, 3, j, newMetrics(prometheus.NewRegistry()))
 }
 
 // steps feeds wire messages until the first error.

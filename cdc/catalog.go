@@ -3,6 +3,9 @@ package cdc
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -151,6 +154,53 @@ func (c *catalog) types(ctx context.Context, oids []uint32) ([]pgjson.Type, erro
 		return nil
 	})
 	return types, err
+}
+
+// reread reads one column of a row as it stands now, printed as the stream
+// prints values. The key is quoted as literals, which take the columns' types.
+func (c *catalog) reread(ctx context.Context, n name, key []keyValue, column string) (text []byte, null bool, err error) {
+	found := false
+	err = c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		query := "BEGIN READ ONLY; " + localSettings() + "SELECT " + pgx.Identifier{column}.Sanitize() + " FROM " + n.quoted() + " WHERE "
+		for i, k := range key {
+			literal, err := conn.PgConn().EscapeString(k.text)
+			if err != nil {
+				return err
+			}
+			if i > 0 {
+				query += " AND "
+			}
+			query += pgx.Identifier{k.column}.Sanitize() + " = '" + literal + "'"
+		}
+		results, err := conn.PgConn().Exec(ctx, query+"; COMMIT").ReadAll()
+		for _, r := range results {
+			if len(r.Rows) == 1 {
+				found, text, null = true, r.Rows[0][0], r.Rows[0][0] == nil
+			}
+		}
+		if err != nil {
+			c.close() // its transaction is broken
+		}
+		return err
+	})
+	switch {
+	case pgCode(err) == codeInsufficientPrivilege:
+		return nil, false, errNoValue
+	case err != nil:
+		return nil, false, fmt.Errorf("read %s of %s again: %w", column, n, err)
+	case !found:
+		return nil, false, errRowGone
+	}
+	return text, null, nil
+}
+
+// localSettings makes one transaction print values as the stream does.
+func localSettings() string {
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(pgjson.Settings)) {
+		fmt.Fprintf(&b, "SET LOCAL %s = '%s'; ", k, pgjson.Settings[k])
+	}
+	return b.String()
 }
 
 func readStrings(ctx context.Context, conn *pgx.Conn, query string, args ...any) ([]string, error) {

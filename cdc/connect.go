@@ -61,16 +61,22 @@ func connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// connectReplication opens a connection that can follow a slot.
+// connectReplication opens a connection that can follow a slot. Values come as
+// pgjson reads them, whatever role, database or server have as their default.
 func connectReplication(ctx context.Context, dsn string) (*pgconn.PgConn, error) {
+	params := maps.Clone(pgjson.Settings)
+	params["replication"] = "database"
+	return connectAs(ctx, dsn, params)
+}
+
+// connectAs opens a connection with run-time parameters of its own, which a
+// pooler may refuse.
+func connectAs(ctx context.Context, dsn string, params map[string]string) (*pgconn.PgConn, error) {
 	c, err := parseDSN(dsn)
 	if err != nil {
 		return nil, err
 	}
-	// Values come as pgjson reads them, whatever role, database or server have
-	// as their default. Only here: a pooler may refuse such parameters.
-	maps.Copy(c.RuntimeParams, pgjson.Settings)
-	c.RuntimeParams["replication"] = "database"
+	maps.Copy(c.RuntimeParams, params)
 	conn, err := pgconn.ConnectConfig(ctx, &c.Config)
 	if err != nil {
 		return nil, connectError(c, err)

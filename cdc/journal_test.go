@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -34,9 +37,12 @@ type memJournal struct {
 	source    journal.Source
 	known     bool
 	blocked   chan struct{} // Append waits while it is open; nil: it does not
+	rows      map[string][]byte
 }
 
-func newMemJournal() *memJournal { return &memJournal{changed: make(chan struct{})} }
+func newMemJournal() *memJournal {
+	return &memJournal{changed: make(chan struct{}), rows: make(map[string][]byte)}
+}
 
 func (j *memJournal) touchLocked() {
 	close(j.changed)
@@ -60,6 +66,13 @@ func (j *memJournal) Append(ctx context.Context, c journal.Commit) error {
 	if c.LSN > j.last {
 		j.last = c.LSN
 		j.messages = append(j.messages, c.Messages...)
+		for _, r := range c.Rows {
+			if r.State == nil {
+				delete(j.rows, string(r.Key))
+			} else {
+				j.rows[string(r.Key)] = r.State
+			}
+		}
 	}
 	j.raiseLocked(c.End)
 	return nil
@@ -97,6 +110,53 @@ func (j *memJournal) SetSource(_ context.Context, s journal.Source) error {
 	defer j.mu.Unlock()
 	j.source, j.known = s, true
 	return nil
+}
+
+func (j *memJournal) Row(key []byte) ([]byte, bool, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	state, ok := j.rows[string(key)]
+	return state, ok, nil
+}
+
+func (j *memJournal) Rows(prefix []byte, each func(key, state []byte) error) error {
+	j.mu.Lock()
+	rows := maps.Clone(j.rows)
+	j.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
+		if strings.HasPrefix(key, string(prefix)) {
+			if err := each([]byte(key), rows[key]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (j *memJournal) FillRows(_ context.Context, rows func(yield func(journal.Row) bool)) error {
+	for r := range rows {
+		j.mu.Lock()
+		j.rows[string(r.Key)] = r.State
+		j.mu.Unlock()
+	}
+	return nil
+}
+
+func (j *memJournal) Find(id journal.ID) (journal.Place, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for i, m := range j.messages {
+		if m.ID == id {
+			return journal.Place{Seq: journal.Seq(i + 1), Exact: true}, nil
+		}
+	}
+	return journal.Place{}, nil
+}
+
+func (j *memJournal) Message(seq journal.Seq) (*journal.Message, bool, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return &j.messages[seq-1], true, nil
 }
 
 // hold stops confirming; release confirms all that was read and goes on.

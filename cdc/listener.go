@@ -36,6 +36,16 @@ type Journal interface {
 	// SetSource records the history to be read from now on, synced when it
 	// returns.
 	SetSource(ctx context.Context, s journal.Source) error
+	// Row gives what the journal remembers of a row behind all commits that it
+	// has accepted; Rows calls each for all whose key begins with prefix.
+	Row(key []byte) (state []byte, ok bool, err error)
+	Rows(prefix []byte, each func(key, state []byte) error) error
+	// FillRows records what is to be remembered of rows outside of any commit,
+	// synced when it returns.
+	FillRows(ctx context.Context, rows func(yield func(journal.Row) bool)) error
+	// Find and Message give the last message about a row.
+	Find(id journal.ID) (journal.Place, error)
+	Message(seq journal.Seq) (m *journal.Message, kept bool, err error)
 }
 
 // Backoff between two tries to open the stream: full jitter below a limit that

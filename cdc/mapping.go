@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pglogrepl"
 
 	"newswire/cdc/pgjson"
-	"newswire/fanout/journal"
 )
 
 // table is one configured table.
@@ -54,6 +53,7 @@ func (t *table) mapped() []mapped {
 
 // column is one column as the stream presently describes it.
 type column struct {
+	name  string
 	label []byte // its name as a JSON object's key, colon included
 	typ   pgjson.Type
 }
@@ -80,7 +80,7 @@ func (t *table) resolve(m *pglogrepl.RelationMessage, primaryKey []string, types
 	r := &relation{table: t, published: -1}
 	for i, c := range m.Columns {
 		at[c.Name] = i
-		r.columns = append(r.columns, column{label: label(c.Name), typ: types[i]})
+		r.columns = append(r.columns, column{name: c.Name, label: label(c.Name), typ: types[i]})
 		if len(t.cfg.Data) == 0 {
 			r.data = append(r.data, i)
 		}
@@ -119,104 +119,4 @@ func label(column string) []byte {
 		panic(err)
 	}
 	return append(bytes.TrimSuffix(b.Bytes(), []byte("\n")), ':')
-}
-
-// isPublished tells whether an inserted row is news. A value matches as
-// PostgreSQL prints it or as it stands in JSON, so that a boolean is both t
-// and true.
-func (r *relation) isPublished(row *pglogrepl.TupleData) (bool, error) {
-	if r.published < 0 {
-		return true, nil
-	}
-	c := row.Columns[r.published]
-	if c.DataType != pglogrepl.TupleDataTypeText {
-		return false, nil
-	}
-	want := r.table.cfg.Published.Equals
-	text := c.Data
-	if r.columns[r.published].typ.OID == bpchar {
-		text = bytes.TrimRight(text, " ")
-	}
-	if string(text) == want {
-		return true, nil
-	}
-	value, err := r.appendValue(nil, row, r.published)
-	if err != nil {
-		return false, err
-	}
-	return string(value) == want, nil
-}
-
-// message makes the message of an inserted row; ID and Time are left to the
-// caller.
-func (r *relation) message(row *pglogrepl.TupleData, skip func(tagFate)) (m journal.Message, err error) {
-	m = journal.Message{Action: journal.Publish, Source: r.table.name.String()}
-	if m.Tags, err = r.rowTags(row, skip); err != nil {
-		return m, err
-	}
-	if m.Key, err = r.object(row, r.key); err != nil {
-		return m, err
-	}
-	if m.Data, err = r.object(row, r.data); err != nil {
-		return m, err
-	}
-	if len(m.Data) > maxDataBytes {
-		m.Data, m.Truncated = m.Key, true
-	}
-	return m, nil
-}
-
-// rowTags reads the tags; the default tag when none is left.
-func (r *relation) rowTags(row *pglogrepl.TupleData, skip func(tagFate)) ([]string, error) {
-	list := tagList{skip: skip}
-	split := r.table.cfg.Tags.Column != ""
-	for _, i := range r.tags {
-		if row.Columns[i].DataType == pglogrepl.TupleDataTypeNull {
-			skip(tagNull)
-			continue
-		}
-		value, err := r.appendValue(nil, row, i)
-		if err != nil {
-			return nil, err
-		}
-		list.addJSON(value, split)
-	}
-	if len(list.tags) == 0 {
-		return []string{r.table.defaultTag}, nil
-	}
-	return list.tags, nil
-}
-
-// object makes the JSON object of some of a row's columns.
-func (r *relation) object(row *pglogrepl.TupleData, columns []int) (json.RawMessage, error) {
-	b := []byte{'{'}
-	var err error
-	for n, i := range columns {
-		if n > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, r.columns[i].label...)
-		if b, err = r.appendValue(b, row, i); err != nil {
-			return nil, err
-		}
-	}
-	return append(b, '}'), nil
-}
-
-// appendValue adds one column as JSON. The error is ErrMalformed: an inserted
-// row has every value, as text.
-func (r *relation) appendValue(dst []byte, row *pglogrepl.TupleData, i int) ([]byte, error) {
-	c := row.Columns[i]
-	switch c.DataType {
-	case pglogrepl.TupleDataTypeNull:
-		return append(dst, "null"...), nil
-	case pglogrepl.TupleDataTypeText:
-		out, err := pgjson.Append(dst, r.columns[i].typ, c.Data)
-		if err != nil { // its type was changed behind us; one odd value must not hold up all news
-			r.oddValue()
-			return pgjson.Append(dst, pgjson.Type{Kind: pgjson.Text}, c.Data)
-		}
-		return out, nil
-	}
-	return nil, fmt.Errorf("%w: column %s of %s has format %q", ErrMalformed, r.columns[i].label, r.table.name, c.DataType)
 }

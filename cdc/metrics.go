@@ -10,8 +10,12 @@ type rowFate string
 
 const (
 	rowPublish     rowFate = "publish"     // made a message
-	rowUnpublished rowFate = "unpublished" // inserted, but not marked as published
-	rowIgnored     rowFate = "ignored"     // an update, delete or truncate of a mapped table
+	rowUnpublished rowFate = "unpublished" // not marked as published, before and after
+	rowCorrect     rowFate = "correct"     // a published row changed
+	rowRetract     rowFate = "retract"     // a published row went, or is no longer published
+	rowUnchanged   rowFate = "unchanged"   // a published row, but nothing that readers get
+	rowUnreadable  rowFate = "unreadable"  // needs a value that the stream left out and that is not to be had
+	rowUnkeyed     rowFate = "unkeyed"     // a change of a row that has no key to know it by
 	rowUnmapped    rowFate = "unmapped"    // of a table that no mapping names
 	rowRepeated    rowFate = "repeated"    // sent again; the journal has it
 )
@@ -75,7 +79,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Write-ahead log that can still be written before the slot may be lost; +Inf without a limit.",
 		}),
 	}
-	for _, fate := range []rowFate{rowPublish, rowUnpublished, rowIgnored, rowUnmapped, rowRepeated} {
+	for _, fate := range []rowFate{rowPublish, rowCorrect, rowRetract, rowUnpublished, rowUnchanged, rowUnreadable, rowUnkeyed, rowUnmapped, rowRepeated} {
 		m.rows.WithLabelValues(string(fate))
 	}
 	for _, fate := range []tagFate{tagNull, tagEmpty, tagWildcard, tagTooLong, tagControl, tagNotText} {

@@ -37,6 +37,11 @@ func (l *Listener) open(ctx context.Context, c *catalog) (s *stream, err error) 
 	if err := l.usable(before); err != nil {
 		return nil, err
 	}
+	if _, began := l.journal.Source(); !began {
+		if err := l.fill(ctx, c); err != nil {
+			return nil, err
+		}
+	}
 	if err := l.start(ctx, conn, before); err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func newStream(l *Listener, conn *pgconn.PgConn, c *catalog, epoch uint16, slot 
 		silence:   silenceDefault,
 		events:    make(chan event, readAhead),
 		replyNow:  make(chan struct{}, 1),
-		assembler: newAssembler(l.tables, c, epoch, l.journal.Confirmed, l.metrics),
+		assembler: newAssembler(l.tables, c, epoch, l.journal, l.metrics),
 	}
 	if t := slot.senderTimeout; t > 0 {
 		s.interval = max(min(s.interval, t/3), settle)
@@ -205,7 +205,7 @@ func (s *stream) take(ctx context.Context, e event) error {
 	if done == nil {
 		return nil
 	}
-	if len(done.Messages) == 0 {
+	if len(done.Messages)+len(done.Rows) == 0 {
 		s.idle = max(s.idle, done.End)
 		return nil
 	}

@@ -220,7 +220,7 @@ func (r *Router) dispatch(jn *join) {
 	}
 	var own [][]string // by index in where
 	var where []int
-	for _, tag := range append([]string{AllTags}, jn.entry.Message.Tags...) {
+	for _, tag := range slices.Concat([]string{AllTags}, jn.entry.Message.Tags, jn.entry.Message.Former) {
 		shard := shardOf(tag, len(r.shards))
 		k := slices.Index(where, shard)
 		if k < 0 {

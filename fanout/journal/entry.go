@@ -20,7 +20,11 @@ const (
 
 var actions = []Action{Publish, Correct, Retract} // by their byte in a record; append only
 
-const flagTruncated, flagForget byte = 1, 1
+const (
+	flagTruncated byte = 1 // of a message
+	flagFormer    byte = 2 // of a message: a list of tags stands behind its data
+	flagForget    byte = 1 // of a change
+)
 
 func appendMessage(b []byte, m *Message) []byte {
 	b = append(b, recordMessage)
@@ -34,12 +38,19 @@ func appendMessage(b []byte, m *Message) []byte {
 	if m.Truncated {
 		flags |= flagTruncated
 	}
+	if len(m.Former) > 0 {
+		flags |= flagFormer
+	}
 	b = append(b, flags)
 	b = binary.AppendVarint(b, m.Time.UnixMicro())
 	b = appendStrings(b, m.Tags)
 	b = appendBytes(b, []byte(m.Source))
 	b = appendBytes(b, m.Key)
-	return appendBytes(b, m.Data)
+	b = appendBytes(b, m.Data)
+	if len(m.Former) > 0 {
+		b = appendStrings(b, m.Former)
+	}
+	return b
 }
 
 func appendChange(b []byte, c *Change) []byte {
@@ -87,12 +98,16 @@ func (r *decoder) message() *Message {
 	} else {
 		r.bad = true
 	}
-	m.Truncated = r.byte()&flagTruncated != 0
+	flags := r.byte()
+	m.Truncated = flags&flagTruncated != 0
 	m.Time = time.UnixMicro(r.varint()).UTC()
 	m.Tags = r.strings()
 	m.Source = string(r.bytes())
 	m.Key = append(m.Key, r.bytes()...)
 	m.Data = append(m.Data, r.bytes()...)
+	if flags&flagFormer != 0 {
+		m.Former = r.strings()
+	}
 	return m
 }
 

@@ -37,6 +37,7 @@ func drawMessage(t *rapid.T) *Message {
 		Key:       drawBytes(t, "key"),
 		Time:      time.UnixMicro(rapid.Int64Range(-1<<55, 1<<55).Draw(t, "time")).UTC(),
 		Data:      drawBytes(t, "data"),
+		Former:    drawStrings(t, "former"),
 		Truncated: rapid.Bool().Draw(t, "truncated"),
 	}
 }

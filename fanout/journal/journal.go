@@ -71,8 +71,9 @@ type Journal struct {
 	oldest Seq      // the first entry that is kept
 	tail   []Entry  // the entries behind base; all that is not synced is in it
 	base   Seq
-	bytes  int           // about what tail holds
-	grown  chan struct{} // closed when an entry gets its place; nil while nobody waits
+	bytes  int                   // about what tail holds
+	grown  chan struct{}         // closed when an entry gets its place; nil while nobody waits
+	rows   map[string]pendingRow // by key: states in queue and in the batch being written
 	queue  []*item
 	queued int           // bytes in queue and in the batch being written
 	room   chan struct{} // closed when queued shrinks; nil while nobody waits
@@ -100,7 +101,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 		}
 		return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, err)
 	}
-	j := &Journal{db: db, log: log, hasWork: make(chan struct{}, 1), oldest: 1}
+	j := &Journal{db: db, log: log, hasWork: make(chan struct{}, 1), oldest: 1, rows: make(map[string]pendingRow)}
 	j.m = newMetrics(reg, db)
 	if err := j.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal %q: %w", cfg.Dir, err), db.Close())
@@ -300,6 +301,7 @@ func (j *Journal) Append(ctx context.Context, c Commit) error {
 		it.update.Set(idKey(m.ID), spaceEntries.Seq(j.at.Head)[1:])
 		j.lastID = m.ID
 	}
+	j.setRowsLocked(it, c.Rows)
 	j.at.Epoch, j.at.Commit, j.at.Confirmed = c.Epoch, c.LSN, max(j.at.Confirmed, c.End)
 	j.enqueueLocked(it)
 	return nil

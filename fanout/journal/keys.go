@@ -13,6 +13,7 @@ const (
 	spaceEntries  Space = 'e' // journal: Seq -> entry
 	spaceParts    Space = 'p' // journal: Seq, part -> piece of a large entry
 	spaceIDs      Space = 'i' // journal: ID -> Seq
+	spaceRows     Space = 's' // journal: table and key of a row -> its state, which cdc makes
 	SpaceReaders  Space = 'r' // fanout: reader's name -> number and sets
 	SpaceNames    Space = 'n' // fanout: reader's number -> name
 	SpaceRouted   Space = 'w' // fanout: -> Seq up to which everything is routed

@@ -21,6 +21,7 @@ type Message struct {
 	ID        ID
 	Action    Action
 	Tags      []string        // as stored, in order, without repeats; never empty
+	Former    []string        // tags that the row had before and has no more: their followers get it too
 	Source    string          // schema.table
 	Key       json.RawMessage // the primary key as a JSON object
 	Time      time.Time       // PostgreSQL's commit time, microseconds, UTC
@@ -35,6 +36,7 @@ type Commit struct {
 	End      LSN       // behind the transaction: the position to confirm
 	Time     time.Time // when PostgreSQL committed it
 	Messages []Message // in the order the transaction wrote them; may be empty
+	Rows     []Row     // what is to be remembered of the rows that it changed
 }
 
 // Change is one change of a reader's subscriptions, as the difference to the

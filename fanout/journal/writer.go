@@ -45,6 +45,7 @@ func decodePosition(b []byte) (position, error) {
 // item is one Append, Advance or Apply on its way to the disk.
 type item struct {
 	update   Update
+	rows     []Row       // of update: states that are in Journal.rows too
 	after    position    // where the journal stands once the item is durable
 	queuedAt time.Time   // zero when not measured
 	done     func(error) // nil when nobody waits
@@ -208,6 +209,9 @@ func (j *Journal) written(batch []*item) {
 	j.synced.Raise(last.Head)
 	j.mu.Lock()
 	j.queued -= size
+	for _, it := range batch {
+		j.rowsWrittenLocked(it.rows)
+	}
 	j.wakeWritersLocked()
 	j.trimLocked(last.Head)
 	j.mu.Unlock()

@@ -1,0 +1,142 @@
+package cdc
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"newswire/cdc/pgtest"
+	"newswire/fanout/journal"
+)
+
+// story is what readers learn, one word and the tags for each message.
+func story(messages []journal.Message) string {
+	var words []string
+	for _, m := range messages {
+		words = append(words, fmt.Sprintf("%s %s %s-%s", m.Action, m.Key, strings.Join(m.Tags, ","), strings.Join(m.Former, ",")))
+	}
+	return strings.Join(words, "\n")
+}
+
+// published is a configuration in which a status says what is news.
+func published(db *pgtest.DB) Config {
+	cfg := articles(db)
+	cfg.Tables[0].Published = &Published{Column: "status", Equals: "published"}
+	return cfg
+}
+
+func TestEveryChangeOfARowMeansWhatReadersSee(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ sql, want string }{
+		"insert":                {`INSERT INTO articles (id, title, tags, status) VALUES (1, 'a', '{tech}', 'published')`, `publish {"id":1} tech-`},
+		"draft, then published": {`INSERT INTO articles (id, status) VALUES (1, 'draft'); UPDATE articles SET status = 'published', tags = '{ai}'`, `publish {"id":1} ai-`},
+		"corrected": {`INSERT INTO articles (id, title, tags, status) VALUES (1, 'a', '{tech,ai}', 'published'); UPDATE articles SET title = 'b', tags = '{ai,sport}'`,
+			"publish {\"id\":1} tech,ai-\ncorrect {\"id\":1} ai,sport-tech"},
+		"a column that readers do not get": {`INSERT INTO articles (id, status) VALUES (1, 'published'); UPDATE articles SET url = 'x'; UPDATE articles SET url = 'y'`,
+			`publish {"id":1} general-`},
+		"withdrawn": {`INSERT INTO articles (id, tags, status) VALUES (1, '{tech}', 'published'); UPDATE articles SET status = 'draft'; UPDATE articles SET title = 'x'`,
+			"publish {\"id\":1} tech-\nretract {\"id\":1} tech-"},
+		"deleted": {`INSERT INTO articles (id, tags, status) VALUES (1, '{tech}', 'published'), (2, '{ai}', 'draft'); DELETE FROM articles`,
+			"publish {\"id\":1} tech-\nretract {\"id\":1} tech-"},
+		"truncated": {`INSERT INTO articles (id, tags, status) VALUES (1, '{tech}', 'published'), (2, '{ai}', 'draft'), (3, '{ai}', 'published'); TRUNCATE articles`,
+			"publish {\"id\":1} tech-\npublish {\"id\":3} ai-\nretract {\"id\":1} tech-\nretract {\"id\":3} ai-"},
+		"another key": {`INSERT INTO articles (id, tags, status) VALUES (1, '{tech}', 'published'); UPDATE articles SET id = 2`,
+			"publish {\"id\":1} tech-\nretract {\"id\":1} tech-\npublish {\"id\":2} tech-"},
+		"all in one transaction": {`BEGIN; INSERT INTO articles (id, tags, status) VALUES (1, '{tech}', 'published'); UPDATE articles SET title = 'b'; DELETE FROM articles; COMMIT`,
+			"publish {\"id\":1} tech-\ncorrect {\"id\":1} tech-\nretract {\"id\":1} tech-"},
+		"deleted and inserted again in one transaction": {
+			`INSERT INTO articles (id, title, tags, status) VALUES (1, 'a', '{tech}', 'published'), (2, 'a', '{ai}', 'published');
+			 BEGIN; DELETE FROM articles; INSERT INTO articles (id, title, tags, status) VALUES (1, 'a', '{tech}', 'published'), (2, 'b', '{ai}', 'published'); COMMIT;
+			 UPDATE articles SET url = 'z'`,
+			"publish {\"id\":1} tech-\npublish {\"id\":2} ai-\ncorrect {\"id\":2} ai-"},
+	} {
+		for _, identity := range []string{"DEFAULT", "FULL"} {
+			t.Run(name+" with identity "+identity, func(t *testing.T) {
+				t.Parallel()
+				db, j := pgtest.New(t), newMemJournal()
+				db.Exec(`ALTER TABLE articles REPLICA IDENTITY ` + identity)
+				l := listen(t, published(db), j)
+				l.ready()
+				for sql := range strings.SplitSeq(c.sql, ";\n") {
+					db.Exec(sql)
+				}
+				db.Exec(`INSERT INTO articles (id, title, status) VALUES (99, 'end', 'published')`)
+				got := j.wait(t, strings.Count(c.want, "\n")+2)
+				if s := story(got[:len(got)-1]); s != c.want {
+					t.Errorf("readers learn\n%s\nwant\n%s", s, c.want)
+				}
+				if !slices.IsSortedFunc(got, func(a, b journal.Message) int { return a.ID.Compare(b.ID) }) {
+					t.Errorf("ids are not in order:\n%s", story(got))
+				}
+			})
+		}
+	}
+}
+
+func TestUnchangedLargeValuesAreNeverEmpty(t *testing.T) {
+	t.Parallel()
+	for _, identity := range []string{"DEFAULT", "FULL"} {
+		t.Run(identity, func(t *testing.T) {
+			t.Parallel()
+			db, j := pgtest.New(t), newMemJournal()
+			db.Exec(`ALTER TABLE articles REPLICA IDENTITY ` + identity + `; ALTER TABLE articles ALTER COLUMN summary SET STORAGE EXTERNAL`)
+			db.Exec(`INSERT INTO articles (id, title, summary, status) VALUES (1, 'old', repeat('o', 9000), 'published')`)
+			cfg := published(db)
+			cfg.Tables[0].Data = []string{"id", "title", "summary"}
+			listen(t, cfg, j).ready()
+			j.wait(t, 1)                                             // the insert lies behind the slot's position
+			db.Exec(`UPDATE articles SET url = 'seen' WHERE id = 1`) // nothing that readers get
+			db.Exec(`UPDATE articles SET title = 'from the last message' WHERE id = 1`)
+			got := j.wait(t, 2)
+			if v := field(t, got[1], "summary"); got[1].Action != journal.Correct || v != strings.Repeat("o", 9000) {
+				t.Errorf("%s with a summary of %d bytes, want a correct with 9000", got[1].Action, len(fmt.Sprint(v)))
+			}
+		})
+	}
+}
+
+func TestOldArticlesAreNoNewsButTheirCorrectionsAre(t *testing.T) {
+	t.Parallel()
+	db, j := pgtest.New(t, pgtest.WithoutSlot()), newMemJournal()
+	db.Exec(`ALTER TABLE articles ALTER COLUMN summary SET STORAGE EXTERNAL;
+		INSERT INTO articles (id, title, summary, tags, status) VALUES
+		(1, 'old', repeat('o', 9000), '{tech}', 'published'), (2, 'old', '', '{ai}', 'draft'), (3, 'old', '', '{ai}', 'published'), (4, 'x', '', '{ai}', 'published')`)
+	db.Slot = db.Name + "_slot"
+	db.CreateSlot(db.Slot)
+	// Between the slot and the first start: what the stream tells of these rows
+	// counts, not what the first look at the table knows in advance.
+	db.Exec(`UPDATE articles SET status = 'published' WHERE id = 2; DELETE FROM articles WHERE id = 4;
+		INSERT INTO articles (id, title, tags, status) VALUES (5, 'new', '{ai}', 'published')`)
+	cfg := published(db)
+	cfg.Tables[0].Data = []string{"id", "title", "summary"}
+	listen(t, cfg, j).ready()
+	j.wait(t, 2)
+	db.Exec(`UPDATE articles SET url = 'seen'; UPDATE articles SET title = 'better', tags = '{ai}' WHERE id = 1; DELETE FROM articles WHERE id = 3`)
+	got := j.wait(t, 4)
+	want := "publish {\"id\":2} ai-\npublish {\"id\":5} ai-\ncorrect {\"id\":1} ai-tech\nretract {\"id\":3} ai-"
+	if s := story(got); s != want {
+		t.Errorf("readers learn\n%s\nwant\n%s", s, want)
+	}
+	if v := field(t, got[2], "summary"); v != strings.Repeat("o", 9000) {
+		t.Errorf("the corrected article has a summary of %d bytes, want 9000, read again", len(fmt.Sprint(v)))
+	}
+}
+
+func TestMovesBetweenPartitionsAreNoNews(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(`
+		CREATE TABLE articles (id int, title text, tags text[], status text, section text, PRIMARY KEY (id, section)) PARTITION BY LIST (section);
+		CREATE TABLE articles_a PARTITION OF articles FOR VALUES IN ('a');
+		CREATE TABLE articles_b PARTITION OF articles FOR VALUES IN ('b')`),
+		pgtest.WithPublication(`FOR TABLE articles WITH (publish_via_partition_root = true)`))
+	j := newMemJournal()
+	listen(t, published(db), j).ready()
+	db.Exec(`INSERT INTO articles VALUES (1, 'a', '{tech}', 'published', 'a'); UPDATE articles SET section = 'b';
+		UPDATE articles SET title = 'z'`)
+	got := j.wait(t, 4)
+	want := "publish {\"id\":1,\"section\":\"a\"} tech-\nretract {\"id\":1,\"section\":\"a\"} tech-\npublish {\"id\":1,\"section\":\"b\"} tech-\ncorrect {\"id\":1,\"section\":\"b\"} tech-"
+	if s := story(got); s != want {
+		t.Errorf("readers learn\n%s\nwant\n%s", s, want)
+	}
+}

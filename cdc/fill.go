@@ -1,0 +1,183 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"newswire/cdc/pgjson"
+	"newswire/fanout/journal"
+)
+
+// fill remembers the rows that are published already, before anything is read
+// from the slot for the first time. They make no messages: they are old news.
+// It reads them as of the snapshot of a temporary slot, whose position it
+// records with each: what the stream then tells of a row before that position
+// counts, not what the snapshot knew in advance.
+//
+// A role that may not read a table, and a server without a free slot, cost only
+// this knowledge: the first change of an old article then counts as its
+// publication. The log says so.
+func (l *Listener) fill(ctx context.Context, c *catalog) error {
+	conn, err := connectReplication(ctx, l.cfg.DSN)
+	if err != nil {
+		return err
+	}
+	defer hangUp(conn)
+	name := l.cfg.Slot[:min(len(l.cfg.Slot), maxNameBytes-len(fillSuffix))] + fillSuffix
+	slot, err := pglogrepl.CreateReplicationSlot(ctx, conn, name, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
+		Temporary: true, SnapshotAction: "EXPORT_SNAPSHOT", Mode: pglogrepl.LogicalReplication,
+	})
+	if pgCode(err) == codeTooManySlots {
+		l.log.WarnContext(ctx, "no replication slot is free for a moment, so what was published before stays unknown; raise max_replication_slots", "err", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("create temporary slot %q: %w", name, err)
+	}
+	at, err := pglogrepl.ParseLSN(slot.ConsistentPoint)
+	if err != nil {
+		return fmt.Errorf("create temporary slot %q: position %q: %w", name, slot.ConsistentPoint, err)
+	}
+	for _, t := range l.tables {
+		n, err := l.fillTable(ctx, c, t, slot.SnapshotName, journal.LSN(at))
+		if pgCode(err) == codeInsufficientPrivilege {
+			l.log.WarnContext(ctx, "the role may not read a table, so what was published in it before stays unknown", "table", t.name.String())
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read %s as of the snapshot: %w", t.name, err)
+		}
+		l.log.InfoContext(ctx, "read what was published before", "table", t.name.String(), "rows", n)
+	}
+	return nil
+}
+
+const (
+	fillSuffix       = "_fill"
+	codeTooManySlots = "53400"
+)
+
+// fillTable remembers one table's published rows and tells how many.
+func (l *Listener) fillTable(ctx context.Context, c *catalog, t *table, snapshot string, at journal.LSN) (n int, err error) {
+	r, columns, err := t.describe(ctx, c)
+	if err != nil || len(r.key) == 0 {
+		return 0, err
+	}
+	r.oddValue = l.metrics.oddValues.Inc
+	conn, err := connectAs(ctx, l.cfg.DSN, pgjson.Settings)
+	if err != nil {
+		return 0, err
+	}
+	defer hangUp(conn)
+	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '" + snapshot + "'"
+	if err := conn.Exec(ctx, begin).Close(); err != nil {
+		return 0, err
+	}
+	var quoted string
+	for i, column := range columns {
+		if i > 0 {
+			quoted += ", "
+		}
+		quoted += pgx.Identifier{column}.Sanitize()
+	}
+	results := conn.Exec(ctx, "SELECT "+quoted+" FROM "+t.name.quoted())
+	var broken error
+	err = l.journal.FillRows(ctx, filled(results, r, at, &n, &broken))
+	return n, errors.Join(broken, err, results.Close())
+}
+
+// filled gives the states of the published rows among the results.
+func filled(results *pgconn.MultiResultReader, r *relation, at journal.LSN, n *int, broken *error) iter.Seq[journal.Row] {
+	return func(yield func(journal.Row) bool) {
+		for results.NextResult() {
+			for rows := results.ResultReader(); rows.NextRow(); {
+				v := &rowValues{relation: r, row: tuple(rows.Values())}
+				a, err := v.article(func(tagFate) {})
+				if err != nil {
+					*broken = err
+					return
+				}
+				if a == nil {
+					continue
+				}
+				*n++
+				state := &rowState{filled: at, hashes: a.hashes, tags: a.tags}
+				if !yield(journal.Row{Key: rowKey(r.table.name, a.key), State: state.encode()}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// tuple makes a row of a query one of the stream.
+func tuple(values [][]byte) *pglogrepl.TupleData {
+	t := &pglogrepl.TupleData{ColumnNum: uint16(len(values))}
+	for _, v := range values {
+		c := &pglogrepl.TupleDataColumn{DataType: pglogrepl.TupleDataTypeText, Data: slices.Clone(v)}
+		if v == nil {
+			c.DataType = pglogrepl.TupleDataTypeNull
+		}
+		t.Columns = append(t.Columns, c)
+	}
+	return t
+}
+
+const columnsQuery = `
+SELECT a.attname::text, a.atttypid
+FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum`
+
+// describe makes of the catalogs what a Relation message tells, for the columns
+// that the configuration needs.
+func (t *table) describe(ctx context.Context, c *catalog) (r *relation, columns []string, err error) {
+	key, err := c.primaryKey(ctx, t.name)
+	if err != nil {
+		return nil, nil, err
+	}
+	m := &pglogrepl.RelationMessage{Namespace: t.name.schema, RelationName: t.name.table}
+	var oids []uint32
+	err = c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, columnsQuery, t.name.schema, t.name.table)
+		if err != nil {
+			return err
+		}
+		var column string
+		var oid uint32
+		_, err = pgx.ForEachRow(rows, []any{&column, &oid}, func() error {
+			needed := len(t.cfg.Data) == 0 || slices.Contains(key, column) ||
+				slices.ContainsFunc(t.mapped(), func(m mapped) bool { return m.column == column })
+			if needed {
+				columns, oids = append(columns, column), append(oids, oid)
+				m.Columns = append(m.Columns, &pglogrepl.RelationMessageColumn{Name: column, DataType: oid})
+			}
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	types, err := c.types(ctx, oids)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err = t.resolve(m, key, types)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(key) == 0 {
+		r.key = nil
+	}
+	return r, columns, nil
+}

@@ -1,0 +1,156 @@
+package cdc
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"newswire/fanout/journal"
+)
+
+// rowState is what is remembered of a published row, so that its next change
+// means something. Of rows that are not published nothing is remembered.
+type rowState struct {
+	id     journal.ID  // of the last message about it; zero when it was filled
+	filled journal.LSN // position of the snapshot it was filled from; 0 when the stream told
+	hashes []uint64    // of the data's columns, in the configuration's order
+	tags   []string
+}
+
+// rowStateVersion stands first in a record.
+const rowStateVersion byte = 1
+
+var errRowState = errors.New("row state damaged")
+
+func (s *rowState) encode() []byte {
+	b := append([]byte{rowStateVersion}, s.id.String()...)
+	b = binary.BigEndian.AppendUint64(b, uint64(s.filled))
+	b = append(b, byte(len(s.hashes)), byte(len(s.hashes)>>8))
+	for _, hash := range s.hashes {
+		b = binary.BigEndian.AppendUint64(b, hash)
+	}
+	for _, tag := range s.tags {
+		b = append(b, byte(len(tag))) // a tag has at most 128 bytes
+		b = append(b, tag...)
+	}
+	return b
+}
+
+func decodeRowState(b []byte) (*rowState, error) {
+	const idText, fixed = 28, 1 + 28 + 8 + 2
+	if len(b) < fixed || b[0] != rowStateVersion {
+		return nil, errRowState
+	}
+	id, err := journal.ParseID(string(b[1 : 1+idText]))
+	if err != nil {
+		return nil, errRowState
+	}
+	s := &rowState{
+		id:     id,
+		filled: journal.LSN(binary.BigEndian.Uint64(b[1+idText:])),
+	}
+	hashes := int(b[fixed-2]) | int(b[fixed-1])<<8
+	if b = b[fixed:]; len(b) < 8*hashes {
+		return nil, errRowState
+	}
+	for ; hashes > 0; hashes-- {
+		s.hashes = append(s.hashes, binary.BigEndian.Uint64(b))
+		b = b[8:]
+	}
+	for len(b) > 0 {
+		n := int(b[0])
+		if len(b) < 1+n {
+			return nil, errRowState
+		}
+		s.tags = append(s.tags, string(b[1:1+n]))
+		b = b[1+n:]
+	}
+	return s, nil
+}
+
+// rowPrefix begins the keys of a table's rows. A name holds no zero byte.
+func rowPrefix(n name) []byte { return append([]byte(n.String()), 0) }
+
+func rowKey(n name, key []byte) []byte { return append(rowPrefix(n), key...) }
+
+// rowBook tells the states of rows as they stand within a transaction: what it
+// has changed itself, and behind that what the journal remembers.
+type rowBook struct {
+	journal Journal
+	changed map[string]*rowState // by row key; nil: no longer published
+}
+
+// get gives a row's state before the commit at lsn; nil when it is not
+// published, or not known. What a later snapshot tells is not known yet.
+func (b *rowBook) get(key []byte, lsn journal.LSN) (*rowState, error) {
+	if s, ok := b.changed[string(key)]; ok {
+		return s, nil
+	}
+	raw, ok, err := b.journal.Row(key)
+	if err != nil || !ok {
+		return nil, err
+	}
+	s, err := decodeRowState(raw)
+	if err != nil {
+		return nil, fmt.Errorf("row %q: %w", key, err)
+	}
+	if s.filled > lsn {
+		return nil, nil
+	}
+	return s, nil
+}
+
+func (b *rowBook) set(key []byte, s *rowState) {
+	if b.changed == nil {
+		b.changed = make(map[string]*rowState)
+	}
+	b.changed[string(key)] = s
+}
+
+// of calls each for every published row of a table.
+func (b *rowBook) of(n name, lsn journal.LSN, each func(key []byte, s *rowState) error) error {
+	prefix := rowPrefix(n)
+	var keys [][]byte
+	err := b.journal.Rows(prefix, func(key, _ []byte) error {
+		keys = append(keys, key)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(b.changed)) {
+		if _, stored, err := b.journal.Row([]byte(key)); err != nil {
+			return err
+		} else if !stored && len(key) > len(prefix) && key[:len(prefix)] == string(prefix) {
+			keys = append(keys, []byte(key))
+		}
+	}
+	for _, key := range keys {
+		s, err := b.get(key, lsn)
+		if err != nil {
+			return err
+		}
+		if s == nil {
+			continue
+		}
+		if err := each(key, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take gives what the transaction has changed, and begins anew.
+func (b *rowBook) take() (rows []journal.Row) {
+	for key, s := range b.changed {
+		r := journal.Row{Key: []byte(key)}
+		if s != nil {
+			r.State = s.encode()
+		}
+		rows = append(rows, r)
+	}
+	b.changed = nil
+	return rows
+}
