@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
@@ -76,21 +77,30 @@ func (l *Listener) fillTable(ctx context.Context, c *catalog, t *table, snapshot
 		return 0, err
 	}
 	defer hangUp(conn)
-	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '" + snapshot + "'"
-	if err := conn.Exec(ctx, begin).Close(); err != nil {
+	results, err := selectRows(ctx, conn, t, r, columns, snapshot)
+	if err != nil {
 		return 0, err
 	}
-	var quoted string
-	for i, column := range columns {
-		if i > 0 {
-			quoted += ", "
-		}
-		quoted += pgx.Identifier{column}.Sanitize()
-	}
-	results := conn.Exec(ctx, "SELECT "+quoted+" FROM "+t.name.quoted())
 	var broken error
 	err = l.journal.FillRows(ctx, filled(results, r, at, &n, &broken))
 	return n, errors.Join(broken, err, results.Close())
+}
+
+// selectRows reads the columns that the configuration needs of all rows, as of
+// a snapshot, in the order of their keys.
+func selectRows(ctx context.Context, conn *pgconn.PgConn, t *table, r *relation, columns []string, snapshot string) (*pgconn.MultiResultReader, error) {
+	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '" + snapshot + "'"
+	if err := conn.Exec(ctx, begin).Close(); err != nil {
+		return nil, err
+	}
+	var list, order []string
+	for _, column := range columns {
+		list = append(list, pgx.Identifier{column}.Sanitize())
+	}
+	for _, i := range r.key {
+		order = append(order, list[i])
+	}
+	return conn.Exec(ctx, "SELECT "+strings.Join(list, ", ")+" FROM "+t.name.quoted()+" ORDER BY "+strings.Join(order, ", ")), nil
 }
 
 // filled gives the states of the published rows among the results.

@@ -63,8 +63,10 @@ func (j *memJournal) Append(ctx context.Context, c journal.Commit) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.appended = append(j.appended, c)
-	if c.LSN > j.last {
-		j.last = c.LSN
+	if c.LSN > j.last || c.Epoch > j.source.Epoch {
+		if !c.Part {
+			j.last = c.LSN
+		}
 		j.messages = append(j.messages, c.Messages...)
 		for _, r := range c.Rows {
 			if r.State == nil {
@@ -74,7 +76,11 @@ func (j *memJournal) Append(ctx context.Context, c journal.Commit) error {
 			}
 		}
 	}
-	j.raiseLocked(c.End)
+	if c.Part {
+		j.touchLocked()
+	} else {
+		j.raiseLocked(c.End)
+	}
 	return nil
 }
 
@@ -109,6 +115,13 @@ func (j *memJournal) SetSource(_ context.Context, s journal.Source) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.source, j.known = s, true
+	return nil
+}
+
+func (j *memJournal) Rebase(_ context.Context, s journal.Source, lsn journal.LSN) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.source, j.known, j.read, j.confirmed, j.last = s, true, lsn, lsn, 0
 	return nil
 }
 

@@ -36,6 +36,9 @@ type Journal interface {
 	// SetSource records the history to be read from now on, synced when it
 	// returns.
 	SetSource(ctx context.Context, s journal.Source) error
+	// Rebase records that the journal goes on with another history, or further
+	// on in its own: from lsn on, synced when it returns.
+	Rebase(ctx context.Context, s journal.Source, lsn journal.LSN) error
 	// Row gives what the journal remembers of a row behind all commits that it
 	// has accepted; Rows calls each for all whose key begins with prefix.
 	Row(key []byte) (state []byte, ok bool, err error)

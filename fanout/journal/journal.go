@@ -191,59 +191,6 @@ func (j *Journal) dropTorn() error {
 	return j.commit([]*item{{update: torn}})
 }
 
-// Source gives the history that was read so far; ok is false for a journal
-// that has read none.
-func (j *Journal) Source() (s Source, ok bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.source, j.source != Source{}
-}
-
-// SetSource records the history to be read from now on. It returns when that
-// is durable. Positions of two histories cannot be compared, so in a new epoch
-// nothing is confirmed.
-func (j *Journal) SetSource(ctx context.Context, s Source) error {
-	value, err := json.Marshal(s)
-	if err != nil {
-		return fmt.Errorf("set source: %w", err)
-	}
-	var u Update
-	u.Set(keySource, value)
-	written := make(chan error, 1)
-	if err := j.queueSource(ctx, s, &item{update: u, done: func(err error) { written <- err }}); err != nil {
-		return fmt.Errorf("set source: %w", err)
-	}
-	select {
-	case err = <-written:
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("set source: %w", err)
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.source = s
-	return nil
-}
-
-// queueSource queues the record of a source together with its first position.
-func (j *Journal) queueSource(ctx context.Context, s Source, it *item) error {
-	if err := j.waitRoom(ctx); err != nil {
-		return err
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.err != nil {
-		return j.err
-	}
-	if s.Epoch > j.at.Epoch {
-		j.at.Epoch, j.at.Commit, j.at.Confirmed = s.Epoch, 0, 0
-	}
-	j.enqueueLocked(it)
-	return nil
-}
-
 // Confirmed gives the position up to which everything is durable: all that may
 // be reported to the slot. 0 before the first commit.
 func (j *Journal) Confirmed() LSN { return LSN(j.confirmed.Load()) }
@@ -302,7 +249,9 @@ func (j *Journal) Append(ctx context.Context, c Commit) error {
 		j.lastID = m.ID
 	}
 	j.setRowsLocked(it, c.Rows)
-	j.at.Epoch, j.at.Commit, j.at.Confirmed = c.Epoch, c.LSN, max(j.at.Confirmed, c.End)
+	if !c.Part {
+		j.at.Epoch, j.at.Commit, j.at.Confirmed = c.Epoch, c.LSN, max(j.at.Confirmed, c.End)
+	}
 	j.enqueueLocked(it)
 	return nil
 }

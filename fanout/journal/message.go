@@ -36,6 +36,7 @@ type Commit struct {
 	End      LSN       // behind the transaction: the position to confirm
 	Time     time.Time // when PostgreSQL committed it
 	Messages []Message // in the order the transaction wrote them; may be empty
+	Part     bool      // more of it follows: the journal's position stays where it is
 	Rows     []Row     // what is to be remembered of the rows that it changed
 }
 

@@ -64,6 +64,7 @@ func (e *engine) adminHandler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /v1/status", e.serveStatus)
 	mux.HandleFunc("GET /v1/tail", e.serveTail)
+	mux.Handle("POST /v1/resync", http.NewCrossOriginProtection().Handler(http.HandlerFunc(e.serveResync)))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -114,10 +114,12 @@ type engine struct {
 	ledger   *ack.Ledger
 	sender   *offline.Sender
 	admin    *admin
+
+	resyncs chan resyncRequest // the admin listener sends, intake receives; never closed
 }
 
 func build(cfg config.Config, source cdc.Config, j *held, log *slog.Logger, opts Options) (*engine, error) {
-	e := &engine{cfg: cfg, opts: opts, log: log, registry: j.registry, journal: j.journal, started: time.Now()}
+	e := &engine{cfg: cfg, opts: opts, log: log, registry: j.registry, journal: j.journal, started: time.Now(), resyncs: make(chan resyncRequest)}
 	readers, err := fanout.OpenReaders(e.journal)
 	if err != nil {
 		return nil, err

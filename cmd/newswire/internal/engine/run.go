@@ -52,8 +52,8 @@ func (s *stage) end() {
 }
 
 // run starts the hops, last first, and stops them in flow order, each after
-// the one before has returned. A hop that fails stops the engine, but for the
-// listener: what is in the journal goes on being delivered without it.
+// the one before has returned. A hop that fails stops the engine; the listener
+// does not: what is in the journal goes on being delivered without it.
 func (e *engine) run(ctx context.Context) error {
 	ctx, broken := context.WithCancel(ctx)
 	defer broken()
@@ -65,12 +65,7 @@ func (e *engine) run(ctx context.Context) error {
 	router := ss.start("router", e.router.Run)
 	gate := ss.start("gateway", e.gateway.Run)
 	admin := ss.start("admin", e.admin.run)
-	listener := ss.start("listener", func(ctx context.Context) error {
-		if err := e.listener.Run(ctx); err != nil {
-			e.log.Error("intake has stopped; what is in the journal goes on being delivered", "err", err)
-		}
-		return nil
-	})
+	listener := ss.start("listener", e.intake)
 	watch := ss.start("watch", e.watch)
 	retention := ss.start("retention", e.expire)
 
