@@ -30,7 +30,7 @@ func (p *program) tail() *cobra.Command {
 			return engine.Tail(ctx, cfg, from, tag, p.stdout)
 		}),
 	}
-	cmd.Flags().StringVar(&from, "from", "", "message `id` to begin at; default only what is new")
+	cmd.Flags().StringVar(&from, "from", "", "message `id` to begin at; default the oldest that is kept")
 	cmd.Flags().StringVar(&tag, "tag", "", "print only messages with this `tag`")
 	return cmd
 }

@@ -20,6 +20,8 @@ import (
 var mayImport = map[string][]string{
 	"fanout":                        {"fanout/journal"},
 	"cdc":                           {"fanout/journal", "cdc/pgjson", "cdc/setup"},
+	"cdc/slot":                      {"fanout/journal"},
+	"cdc/doctor":                    {"cdc/slot", "fanout/journal"},
 	"cdc/pgtest":                    {"cdc/cluster"},
 	"ack":                           {"fanout/journal"},
 	"ack/offline":                   {"ack", "fanout/journal"},

@@ -240,14 +240,17 @@ func (e *engine) addresses() Addresses {
 	return Addresses{e.gateway.Addr().String(), e.admin.listener.Addr().String(), e.sender.Brokers()}
 }
 
-// watch arms the ledger and tells the caller once the engine is ready. A
-// database that is away does not hold deadlines back for ever: readers can be
-// here without it.
+// armedWithout is how many ack timeouts the ledger waits for readiness. A
+// database that stays away, or a gap that nobody mends, must not keep what is
+// in the journal from being handed over.
+const armedWithout = 10
+
+// watch arms the ledger and tells the caller once the engine is ready.
 func (e *engine) watch(ctx context.Context) error {
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	var admits time.Time
-	for armed := false; ; {
+	for {
 		select {
 		case <-look.C:
 		case <-ctx.Done():
@@ -259,19 +262,19 @@ func (e *engine) watch(ctx context.Context) error {
 		if admits.IsZero() {
 			admits = time.Now()
 		}
-		ready := len(e.reasons()) == 0
-		if !armed && (ready || time.Since(admits) > e.cfg.Ack.Timeout) {
-			e.ledger.Arm()
-			armed = true
+		if len(e.reasons()) == 0 {
+			break
 		}
-		if ready {
-			e.log.Info("ready", "gateway", e.gateway.Addr().String(), "admin", e.admin.listener.Addr().String(), "brokers", e.sender.Brokers())
-			if e.opts.OnReady != nil {
-				e.opts.OnReady(e.addresses())
-			}
-			return nil
+		if time.Since(admits) > armedWithout*e.cfg.Ack.Timeout {
+			e.ledger.Arm()
 		}
 	}
+	e.ledger.Arm()
+	e.log.Info("ready", "gateway", e.gateway.Addr().String(), "admin", e.admin.listener.Addr().String(), "brokers", e.sender.Brokers())
+	if e.opts.OnReady != nil {
+		e.opts.OnReady(e.addresses())
+	}
+	return nil
 }
 
 // listen takes an address; the error names the configuration key and the remedy.

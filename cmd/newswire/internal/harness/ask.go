@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -103,18 +104,26 @@ type Status struct {
 	Kafka    string `json:"kafka"`
 }
 
-// Status asks for /v1/status.
+// Status asks for /v1/status, which must be answered.
 func (e *Engine) Status() Status {
 	e.t.Helper()
+	s, err := e.TryStatus()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return s
+}
+
+// TryStatus is Status of an engine that may not listen yet.
+func (e *Engine) TryStatus() (s Status, err error) {
 	code, text, err := e.ask(e.Admin, "GET", "/v1/status", "", nil)
-	var s Status
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &s)
 	}
 	if err != nil || code != http.StatusOK {
-		e.t.Fatalf("/v1/status: %d %v\n%s", code, err, text)
+		return s, fmt.Errorf("/v1/status: %d %w\n%s", code, err, text)
 	}
-	return s
+	return s, nil
 }
 
 // Metric is the sum of a metric over its labels.

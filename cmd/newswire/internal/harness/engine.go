@@ -142,7 +142,7 @@ func (e *Engine) Run(args ...string) Result {
 // Launch starts the process and does not wait for it.
 func (e *Engine) Launch() {
 	e.t.Helper()
-	if e.child != nil && e.child.running() {
+	if e.Running() {
 		e.t.Fatal("harness: the engine runs already")
 	}
 	if e.printed != nil {
@@ -228,6 +228,9 @@ func (e *Engine) Restart() {
 	e.Launch()
 	e.AwaitReady()
 }
+
+// Running tells whether the process lives.
+func (e *Engine) Running() bool { return e.child != nil && e.child.running() }
 
 // Logs is what the latest process printed.
 func (e *Engine) Logs() string { return e.printed.String() }

@@ -10,6 +10,7 @@ package harness
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -93,7 +94,7 @@ type Result struct {
 // over the environment of the tests.
 func Run(t testing.TB, dir string, env []string, args ...string) Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience) // also when a test cleans up
 	defer cancel()
 	cmd := command(Binary(t), dir, env, args...)
 	var stdout, stderr bytes.Buffer
@@ -141,5 +142,45 @@ func Pause(t testing.TB, d time.Duration) {
 	select {
 	case <-time.After(d):
 	case <-t.Context().Done():
+	}
+}
+
+// Background is a command that goes on until it is interrupted.
+type Background struct {
+	t              testing.TB
+	child          *child
+	stdout, stderr transcript
+}
+
+// Background starts a command with this engine's configuration.
+func (e *Engine) Background(args ...string) *Background {
+	e.t.Helper()
+	b := &Background{t: e.t}
+	cmd := command(Binary(e.t), e.Dir, e.env, args...)
+	cmd.Stdout, cmd.Stderr = &b.stdout, &b.stderr
+	var err error
+	if b.child, err = launch(cmd); err != nil {
+		e.t.Fatalf("harness: newswire %v: %v", args, err)
+	}
+	e.t.Cleanup(b.child.kill)
+	return b
+}
+
+// Stdout is what it has printed so far.
+func (b *Background) Stdout() string { return b.stdout.String() }
+
+// Interrupt ends it as Ctrl-C does, which must succeed.
+func (b *Background) Interrupt() {
+	b.t.Helper()
+	if err := b.child.os.Signal(os.Interrupt); err != nil {
+		b.t.Errorf("harness: the command ended by itself: %v\n%s", errors.Join(err, b.child.err), b.stderr.String())
+	}
+	select {
+	case <-b.child.done:
+	case <-time.After(Patience):
+		b.child.kill()
+	}
+	if b.child.err != nil || b.stderr.String() != "" {
+		b.t.Errorf("harness: the interrupted command's end: %v\n%s", b.child.err, b.stderr.String())
 	}
 }

@@ -1,0 +1,185 @@
+// Package doctor examines a server, its slot and this machine for what would
+// keep the engine from starting, break the editors' saves, or lose news. It
+// tells everything at once, each finding with its remedy, and changes nothing:
+// only a slot that nobody reads, and that may be older than its publication, is
+// held for a moment to look into it.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"newswire/cdc/slot"
+	"newswire/fanout/journal"
+)
+
+// Config says what is to be examined.
+type Config struct {
+	DSN         string
+	Slot        string
+	Publication string
+	Heartbeat   time.Duration // 0: none is sent
+	Tables      []Table
+	JournalDir  string
+	RateOver    time.Duration // how long the write rate is measured, at least; 0 means 1s
+
+	// Journal tells up to where the engine's journal has everything; ok is
+	// false when that is not known. nil: it is not asked.
+	Journal func(ctx context.Context) (at journal.LSN, ok bool)
+	// Kafka tells in sentences what about it could lose or delay hand-overs.
+	// nil: it is not asked.
+	Kafka func(ctx context.Context) []string
+}
+
+// Table is a table whose rows are read.
+type Table struct {
+	Schema, Name string
+	Key          string   // of the configuration, such as postgres.tables[0]
+	Columns      []Column // that the mapping names
+	All          bool     // readers get every column
+	Filtered     bool     // only some rows are news
+}
+
+// Column is one that the configuration names by the key.
+type Column struct{ Name, Key string }
+
+func (t Table) String() string { return t.Schema + "." + t.Name }
+
+func (t Table) quoted() string { return pgx.Identifier{t.Schema, t.Name}.Sanitize() }
+
+// Level is how bad a finding is.
+type Level string
+
+// The levels. Fatal is what keeps the engine from starting, makes the editors'
+// UPDATEs fail, or has already lost log; the rest warns.
+const (
+	OK    Level = "ok"
+	Warn  Level = "warn"
+	Fatal Level = "fatal"
+)
+
+// Finding is what one check has to say about one object.
+type Finding struct {
+	Check   string `json:"check"` // stable, for alarms and runbooks
+	Level   Level  `json:"level"`
+	Object  string `json:"object"`
+	Message string `json:"message"`
+	Remedy  string `json:"remedy"` // "" when there is nothing to do
+}
+
+// Report is what an examination has found.
+type Report struct {
+	Findings []Finding `json:"findings"`
+}
+
+// Count counts the findings of a level.
+func (r Report) Count(l Level) (n int) {
+	for _, f := range r.Findings {
+		if f.Level == l {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *Report) toldFatal(check string) bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Check == check && f.Level == Fatal })
+}
+
+func (r *Report) ok(check, object, message string, args ...any) {
+	r.Findings = append(r.Findings, Finding{check, OK, object, fmt.Sprintf(message, args...), ""})
+}
+
+func (r *Report) warn(check, object, remedy, message string, args ...any) {
+	r.Findings = append(r.Findings, Finding{check, Warn, object, fmt.Sprintf(message, args...), remedy})
+}
+
+func (r *Report) fatal(check, object, remedy, message string, args ...any) {
+	r.Findings = append(r.Findings, Finding{check, Fatal, object, fmt.Sprintf(message, args...), remedy})
+}
+
+// Bounds of an examination.
+const (
+	connectTimeout = 10 * time.Second
+	stepTimeout    = 15 * time.Second
+	rateOver       = time.Second
+)
+
+// examination is one run, on one connection.
+type examination struct {
+	*Report
+	cfg  Config
+	conn *pgx.Conn
+	user string
+
+	version    int          // server_version_num
+	replicates bool         // we may open a replication connection
+	slot       *slot.Status // nil: there is none
+	tables     []foundTable // those of cfg that exist
+	pub        *publication // nil: there is none
+	first      slot.Sample  // the end of the log when we began
+}
+
+// Run examines everything that can be reached.
+func Run(ctx context.Context, cfg Config) Report {
+	if cfg.RateOver == 0 {
+		cfg.RateOver = rateOver
+	}
+	e := &examination{Report: new(Report), cfg: cfg}
+	if e.connect(ctx) {
+		e.database(ctx)
+		_ = e.conn.Close(context.WithoutCancel(ctx)) // the server ends the session either way
+	}
+	e.journalDir()
+	e.kafka(ctx)
+	return *e.Report
+}
+
+// database runs the checks that need the server. A check that cannot tell is a
+// finding too, and the others go on.
+func (e *examination) database(ctx context.Context) {
+	for _, step := range []struct {
+		check string
+		run   func(context.Context) error
+	}{
+		{"version", e.server},
+		{"wal-level", e.settings}, // before the next, whose connection would be counted
+		{"login", e.replication},
+		{"clock", e.clock},
+		{"role-excess", e.role},
+		{"table", e.examineTables},
+		{"publication", e.examinePublication},
+		{"publication-tables", e.publishedTables},
+		{"replica-identity", e.replicaIdentity},
+		{"slot", e.examineSlot},
+		{"slot-publication", e.slotPublication},
+		{"slot-failover", e.failover},
+		{"slot-wal", e.kept},
+		{"journal-position", e.journalPosition},
+	} {
+		within, cancel := context.WithTimeout(ctx, stepTimeout)
+		if err := step.run(within); err != nil {
+			e.warn(step.check, "PostgreSQL", "see the message, and run `newswire doctor` again", "this could not be examined: %s", oneLine(err))
+		}
+		cancel()
+	}
+}
+
+func (e *examination) kafka(ctx context.Context) {
+	if e.cfg.Kafka == nil {
+		return
+	}
+	const object = "Kafka"
+	sentences := e.cfg.Kafka(ctx)
+	for _, s := range sentences {
+		message, remedy := splitRemedy(s)
+		e.warn("kafka", object, remedy, "%s", message)
+	}
+	if len(sentences) == 0 {
+		e.ok("kafka", object, "the topics keep hand-overs as they should")
+	}
+}

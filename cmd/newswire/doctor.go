@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"newswire/ack/offline"
+	"newswire/cdc/doctor"
+	"newswire/cmd/newswire/internal/config"
+	"newswire/cmd/newswire/internal/engine"
+	"newswire/fanout/journal"
+)
+
+// doctor examines what serve depends on.
+func (p *program) doctor() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Check server, rights, slot, Kafka and disk; each finding with its remedy",
+		Args:  noArguments,
+		RunE: work(func(ctx context.Context) error {
+			cfg, err := p.load("postgres", "journal", "offline")
+			if err != nil {
+				return err
+			}
+			examined, err := doctorConfig(cfg)
+			if err != nil {
+				return usageError{err}
+			}
+			report := doctor.Run(ctx, examined)
+			if err := p.print(report, asJSON); err != nil {
+				return err
+			}
+			if n := report.Count(doctor.Fatal); n > 0 {
+				return fmt.Errorf("fatal findings: %d; newswire cannot serve so, or editors cannot save", n)
+			}
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of text")
+	return cmd
+}
+
+// print writes what a command has found, for people or for programs.
+func (p *program) print(found fmt.Stringer, asJSON bool) error {
+	if !asJSON {
+		_, err := fmt.Fprint(p.stdout, found)
+		return err
+	}
+	out := json.NewEncoder(p.stdout)
+	out.SetIndent("", "  ")
+	out.SetEscapeHTML(false)
+	return out.Encode(found)
+}
+
+// doctorConfig says what the configuration depends on.
+func doctorConfig(cfg config.Config) (doctor.Config, error) {
+	d := doctor.Config{
+		DSN: cfg.Postgres.DSN, Slot: cfg.Postgres.Slot, Publication: cfg.Postgres.Publication,
+		Heartbeat: cfg.Postgres.Heartbeat, JournalDir: cfg.Journal.Dir,
+		Journal: func(ctx context.Context) (journal.LSN, bool) { return journalPosition(ctx, cfg) },
+	}
+	for i, t := range cfg.Postgres.Tables {
+		schema, name, err := t.Split()
+		if err != nil {
+			return d, err
+		}
+		key := fmt.Sprintf("postgres.tables[%d]", i)
+		table := doctor.Table{Schema: schema, Name: name, Key: key, All: len(t.Data) == 0, Filtered: t.Published != nil}
+		for _, column := range t.Columns() {
+			table.Columns = append(table.Columns, doctor.Column{Name: column, Key: key + "." + namedBy(t, column)})
+		}
+		d.Tables = append(d.Tables, table)
+	}
+	if !cfg.Offline.Embedded() {
+		d.Kafka = func(ctx context.Context) []string { return offline.CheckTopic(ctx, offlineConfig(cfg)) }
+	}
+	return d, nil
+}
+
+// namedBy is the key of the table that names the column.
+func namedBy(t config.Table, column string) string {
+	switch {
+	case column == t.Tags.Column:
+		return "tags.column"
+	case slices.Contains(t.Data, column):
+		return fmt.Sprintf("data[%d]", slices.Index(t.Data, column))
+	case slices.Contains(t.Tags.Columns, column):
+		return fmt.Sprintf("tags.columns[%d]", slices.Index(t.Tags.Columns, column))
+	}
+	return "published.column"
+}
+
+func offlineConfig(cfg config.Config) offline.Config {
+	return offline.Config{
+		Brokers: cfg.Offline.Brokers, EmbeddedListen: cfg.Offline.EmbeddedListen, Dir: cfg.Journal.Dir,
+		Topic: cfg.Offline.Topic, TLS: cfg.Offline.TLS,
+		SASL: offline.SASL{
+			Mechanism: cfg.Offline.SASL.Mechanism, Username: cfg.Offline.SASL.Username, Password: cfg.Offline.SASL.Password,
+		},
+		Source: "newswire/" + cfg.Postgres.Slot,
+	}
+}
+
+// askTimeout is what a running engine is given to say where its journal ends.
+const askTimeout = 2 * time.Second
+
+// journalPosition asks the running engine up to where its journal has
+// everything, or reads the journal when none runs. ok is false when neither
+// tells.
+func journalPosition(ctx context.Context, cfg config.Config) (at journal.LSN, ok bool) {
+	if s, err := askEngine(ctx, cfg.Gateway.Admin); err == nil {
+		at, err := journal.ParseLSN(s.Journal.Confirmed)
+		return at, err == nil
+	}
+	// Opening would make a journal where there is none.
+	if _, err := os.Stat(filepath.Join(cfg.Journal.Dir, "MANIFEST")); err != nil {
+		return 0, false
+	}
+	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		return 0, false
+	}
+	at = j.Confirmed()
+	return at, j.Close() == nil
+}
+
+func askEngine(ctx context.Context, admin string) (s engine.Status, err error) {
+	host, port, err := net.SplitHostPort(admin)
+	if err != nil {
+		return s, err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1" // what listens everywhere is reached there
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/v1/status", nil)
+	if err != nil {
+		return s, err
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return s, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return s, errors.New("the engine answers " + resp.Status)
+	}
+	return s, json.NewDecoder(resp.Body).Decode(&s)
+}

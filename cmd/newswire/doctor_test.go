@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"newswire/cdc/doctor"
+	"newswire/cdc/pgtest"
+	"newswire/cmd/newswire/internal/config"
+	"newswire/cmd/newswire/internal/harness"
+)
+
+// examined is a configuration whose admin address nobody serves.
+func examined(db *pgtest.DB, brokers string) string {
+	return `postgres:
+  dsn: "` + db.DSN + `"
+  slot: ` + db.Name + `
+  publication: ` + db.Name + `
+  tables: [{name: public.articles, tags: {column: tags}, data: [id, title]}]
+journal: {dir: journal}
+gateway: {admin: "127.0.0.1:1"}
+offline: {brokers: ["` + brokers + `"]}
+`
+}
+
+func TestDoctorEndsWithOneWhenSomethingIsFatal(t *testing.T) {
+	db := pgtest.New(t)
+	code, stdout, stderr := call(t, examined(db, "embedded"), nil, "doctor")
+	if code != exitDone || stderr != "" || !strings.Contains(stdout, "\n0 fatal, ") && !strings.HasPrefix(stdout, "0 fatal, ") {
+		t.Errorf("in order: code %d, %s\n%s", code, stderr, stdout)
+	}
+	db.Exec("ALTER TABLE articles DROP CONSTRAINT articles_pkey")
+	code, stdout, stderr = call(t, examined(db, "embedded"), nil, "doctor")
+	const finding = "fatal  replica-identity        public.articles: the publication carries its changes, but the table has no replica identity, so every UPDATE and DELETE on it fails\n" +
+		"                               remedy: give the table a primary key, or run `newswire setup --apply`, or take the table out of publication "
+	if code != exitFailed || !strings.HasPrefix(stdout, finding) || stderr != "newswire: fatal findings: 1; newswire cannot serve so, or editors cannot save\n" {
+		t.Errorf("no replica identity: code %d, %s\n%s", code, stderr, stdout)
+	}
+}
+
+func TestDoctorTellsPrograms(t *testing.T) {
+	db := pgtest.New(t, pgtest.WithoutSlot())
+	code, stdout, _ := call(t, examined(db, "127.0.0.1:1"), nil, "doctor", "--json")
+	var report struct {
+		Fatal, Warn, OK int
+		Findings        []doctor.Finding
+	}
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != exitFailed || report.Fatal != 1 {
+		t.Fatalf("code %d, %v\n%s", code, err, stdout)
+	}
+	found := make(map[string]doctor.Finding)
+	for _, f := range report.Findings {
+		found[f.Check] = f
+	}
+	want := doctor.Finding{Check: "slot", Level: doctor.Fatal, Object: db.Name, Message: "the replication slot does not exist", Remedy: "run `newswire setup --apply`"}
+	if found["slot"] != want {
+		t.Errorf("slot: %+v", found["slot"])
+	}
+	if f := found["kafka"]; f.Level != doctor.Warn || !strings.HasPrefix(f.Message, "Kafka at 127.0.0.1:1 does not answer (") {
+		t.Errorf("kafka: %+v", f)
+	}
+	if f := found["journal-dir"]; f.Level != doctor.OK || f.Object != "journal" || f.Message != "the directory is made at the first start" {
+		t.Errorf("journal-dir: %+v", f)
+	}
+}
+
+func TestDoctorNamesTheKeyOfAColumn(t *testing.T) {
+	d, err := doctorConfig(config.Config{Postgres: config.Postgres{Tables: []config.Table{{
+		Name: "cms.articles", Data: []string{"id", "title"}, Tags: config.Tags{Columns: []string{"section", "title"}},
+		Published: &config.Published{Column: "status", Equals: "published"},
+	}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for _, c := range d.Tables[0].Columns {
+		keys = append(keys, c.Name+" "+c.Key)
+	}
+	const at = " postgres.tables[0]."
+	want := "id" + at + "data[0], title" + at + "data[1], section" + at + "tags.columns[0], status" + at + "published.column"
+	if got := strings.Join(keys, ", "); got != want || !d.Tables[0].Filtered {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
+
+func TestDoctorComparesTheJournalWithTheSlot(t *testing.T) {
+	db := pgtest.New(t)
+	e := harness.Start(t, harness.Options{DB: db})
+	harness.Eventually(t, "doctor to find the engine in order", func() (bool, any) {
+		r := harness.Run(t, e.Dir, nil, "doctor")
+		return r.Code == exitDone && strings.Contains(r.Stdout, "ok     journal-position        journal: the journal goes on where the slot stands\n") &&
+			strings.Contains(r.Stdout, "the engine reads the slot, by PostgreSQL process "), r
+	})
+	e.Stop()
+	// Somebody else reads the slot, and what they read is missing in the journal.
+	db.Exec("INSERT INTO articles (title) VALUES ('taken away')")
+	_ = pgtest.Value[int](db, "SELECT count(*) FROM pg_logical_slot_get_binary_changes($1, NULL, NULL, 'proto_version', '1', 'publication_names', $2)", db.Slot, db.Publication)
+	r := harness.Run(t, e.Dir, nil, "doctor")
+	if r.Code != exitFailed || !strings.Contains(r.Stdout, "what lies between was confirmed by another reader, or the slot was made anew\n") {
+		t.Errorf("code %d, %s%s", r.Code, r.Stderr, r.Stdout)
+	}
+	if _, err := os.Stat(filepath.Join(e.Dir, "journal", "MANIFEST")); err != nil {
+		t.Error(err)
+	}
+}
