@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -37,43 +37,58 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusForbidden, "origin", "the origin is not on the list gateway.origins")
 		return
 	}
-	if g.draining.Load() {
+	if !g.enter() {
 		refuse(w, http.StatusServiceUnavailable, time.Second, "draining", "this server is going away")
 		return
 	}
 	leave, ok := g.door.admit(w, r)
 	if !ok {
+		g.running.Done()
 		return
 	}
 	conn, err := g.upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		leave()
+		g.running.Done()
 		return // answered by upgradeError
 	}
-	g.running.Add(1)
 	bearer := bearerToken(r)
 	go func() {
 		defer g.running.Done()
 		defer leave()
-		defer conn.Close()
 		g.serveConn(conn, bearer)
 	}()
 }
 
+// enter counts a connection in; false once the drain has begun.
+func (g *Gateway) enter() bool {
+	g.entrance.Lock()
+	defer g.entrance.Unlock()
+	if g.draining.Load() {
+		return false
+	}
+	g.running.Add(1)
+	return true
+}
+
 // serveConn takes the hello and then serves the session until it ends.
 func (g *Gateway) serveConn(conn *websocket.Conn, bearer string) {
-	conn.SetReadLimit(maxFrame)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	s := &session{
 		id: newSessionID(), conn: conn, net: conn.NetConn(), deps: g.deps, log: g.log,
 		limiter: newLimiter(g.cfg.Limits.FramesPerSecond), ctx: ctx, stop: stop,
 	}
+	defer s.flushing.Wait() // nothing of a session outlives it
+	defer conn.Close()      // ends a write that is stuck
 	now := time.Now().UnixNano()
 	s.heard.Store(now)
 	s.pinged.Store(now)
 	if g.greet(s, bearer) {
 		defer g.pools.of(s.reader).detach(s)
+		if g.draining.Load() { // it came in while the others were sent away
+			s.end(endDraining, time.Second)
+		}
 		g.hear(s)
 	}
 	s.linger()
@@ -100,13 +115,15 @@ func (g *Gateway) greet(s *session, bearer string) bool {
 	}
 	raw, err := s.receive()
 	if err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		var late net.Error // gorilla hides os.ErrDeadlineExceeded
+		if errors.As(err, &late) && late.Timeout() {
 			s.end(endHelloTimeout, 0)
 		} else {
 			s.readFailed(err)
 		}
 		return false
 	}
+	_ = s.conn.SetReadDeadline(time.Time{}) // before it is attached: its end sets another
 	var hello clientFrame
 	if json.Unmarshal(raw, &hello) != nil || hello.Type != "hello" {
 		s.end(endBadFrame, 0)
@@ -159,7 +176,7 @@ func (g *Gateway) welcome(s *session, who identity, hello clientFrame) bool {
 		return false
 	}
 	s.reader, s.cursor, s.replayed = edited.Reader, after, g.router.Routed()
-	if oldest := g.pools.of(s.reader).attach(s, g.cfg.Limits.SessionsPerReader); oldest != nil {
+	for _, oldest := range g.pools.of(s.reader).attach(s, g.cfg.Limits.SessionsPerReader) {
 		oldest.end(endTooManySessions, 0)
 	}
 	s.replayed = max(s.replayed, g.router.Routed())
@@ -196,26 +213,32 @@ func (s *session) receive() ([]byte, error) {
 	if kind != websocket.TextMessage {
 		return nil, errNotText
 	}
-	return io.ReadAll(r)
+	raw, err := io.ReadAll(io.LimitReader(r, maxFrame+1))
+	if err == nil && len(raw) > maxFrame {
+		return nil, errTooBig
+	}
+	return raw, err
 }
 
-var errNotText = errors.New("binary frame")
+var (
+	errNotText = errors.New("binary frame")
+	errTooBig  = errors.New("frame over 16 KiB")
+)
 
 // hear reads what the client says until the connection ends.
 func (g *Gateway) hear(s *session) {
-	_ = s.conn.SetReadDeadline(time.Time{})
 	s.conn.SetPongHandler(func(string) error {
 		s.heard.Store(time.Now().UnixNano())
 		return nil
 	})
-	pong := s.conn.PingHandler()
 	s.conn.SetPingHandler(func(data string) error {
 		s.heard.Store(time.Now().UnixNano())
 		if !s.limiter.Allow() {
 			s.end(endRateLimited, time.Second)
 			return nil
 		}
-		return pong(data)
+		s.pong(data)
+		return nil
 	})
 	for {
 		raw, err := s.receive()
@@ -231,8 +254,8 @@ func (g *Gateway) hear(s *session) {
 // readFailed ends the session for the reason that reading did.
 func (s *session) readFailed(err error) {
 	switch {
-	case errors.Is(err, websocket.ErrReadLimit):
-		s.quit(endTooBig) // gorilla has sent the close frame
+	case errors.Is(err, errTooBig), errors.Is(err, websocket.ErrReadLimit):
+		s.end(endTooBig, 0)
 	case errors.Is(err, errNotText):
 		s.end(endBadFrame, 0)
 	case websocket.IsCloseError(err, websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseNoStatusReceived):

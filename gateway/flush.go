@@ -78,7 +78,7 @@ func (s *session) write(batch []frame) bool {
 		}
 	}
 	wire, give := join(batch)
-	n, err := 0, s.net.SetWriteDeadline(time.Now().Add(writeTimeout))
+	n, err := 0, s.net.SetWriteDeadline(time.Now().Add(s.deps.writeTimeout))
 	if err == nil {
 		n, err = s.net.Write(wire)
 	}

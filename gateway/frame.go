@@ -22,6 +22,7 @@ const (
 	opText  byte = 0x81
 	opClose byte = 0x88
 	opPing  byte = 0x89
+	opPong  byte = 0x8A
 )
 
 // wireFrame puts a header before payload.

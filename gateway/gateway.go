@@ -108,9 +108,10 @@ type Gateway struct {
 	log      *slog.Logger
 
 	address  atomic.Value // net.Addr, once Run listens
+	entrance sync.Mutex   // held while draining becomes true, and while running grows
 	draining atomic.Bool
 	running  sync.WaitGroup // sessions and handshakes
-	polling  [256]sync.Mutex
+	polling  turns
 }
 
 // NewPools makes the pools that a router delivers to.
@@ -135,7 +136,7 @@ func New(cfg Config, ps *Pools, readers *fanout.Readers, router Router, log *slo
 	}
 	g := &Gateway{
 		cfg: cfg, deps: ps.deps, readers: readers, pools: ps, router: router, verifier: v,
-		door: newDoor(cfg), log: log,
+		door: newDoor(cfg), log: log, polling: turns{held: make(map[journal.Reader]*turn)},
 	}
 	g.upgrader = websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
@@ -197,7 +198,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return nil
 	})
 	<-ctx.Done()
+	g.entrance.Lock()
 	g.draining.Store(true)
+	g.entrance.Unlock()
 	g.drain()
 	stop, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()

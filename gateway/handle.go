@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"newswire/fanout"
@@ -16,19 +17,28 @@ type refusal struct{ code, text string }
 
 func (r *refusal) frame(ref string) errorFrame { return errorFrame{"error", ref, r.code, r.text} }
 
+// frameTypes are what a session's client may say.
+var frameTypes = []string{"ack", "follow", "unfollow", "mute", "unmute", "token", "ping"}
+
 // handle acts on one frame of a session.
 func (g *Gateway) handle(s *session, raw []byte) {
 	var f clientFrame
-	if json.Unmarshal(raw, &f) != nil {
+	var mistyped *json.UnmarshalTypeError // what else stands in the frame is decoded
+	err := json.Unmarshal(raw, &f)
+	if err != nil && !errors.As(err, &mistyped) {
 		s.end(endBadFrame, 0)
 		return
 	}
-	if f.Type == "ack" {
+	if f.Type == "ack" && mistyped == nil {
 		g.handleAck(s, f)
 		return
 	}
 	if !s.limiter.Allow() {
 		s.end(endRateLimited, time.Second)
+		return
+	}
+	if mistyped != nil && slices.Contains(frameTypes, f.Type) {
+		s.say(errorFrame{"error", f.Ref, "bad_field", "the field " + mistyped.Field + " is of the wrong kind"})
 		return
 	}
 	switch f.Type {

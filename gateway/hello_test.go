@@ -235,6 +235,7 @@ func wantProblem(t testing.TB, got reply, status int, code string) {
 		t.Errorf("problem is %s, want status %d and code %s", got.body, status, code)
 	}
 }
+
 // held tells how many connections have a place.
 func (d *door) held() int {
 	d.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -24,7 +25,16 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if address := os.Getenv(crowdAt); address != "" { // a benchmark's readers
+		if err := crowd(address, os.Getenv(crowdSize)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long a test waits for what should come at once; far more
 // than it takes on a busy machine.
@@ -355,4 +365,20 @@ func endsWith(t testing.TB, c *gatewaytest.Reader, e ending) {
 	if last.Type != "bye" || string(last.Code) != fmt.Sprint(e.code) || last.Reason != e.reason {
 		t.Errorf("the last frame before the close is %s, want a bye with %d %s", last.Raw, e.code, e.reason)
 	}
+}
+
+// waits tells how many polls of a reader wait for news.
+func (r *rig) waits(number journal.Reader) int {
+	p := r.pools.of(number)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.polls[number])
+}
+
+func bitmapOf(readers ...journal.Reader) *roaring.Bitmap {
+	of := roaring.New()
+	for _, r := range readers {
+		of.Add(uint32(r))
+	}
+	return of
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -35,10 +36,10 @@ func parsePoll(r *http.Request) (p pollRequest, err error) {
 	}
 	if text := q.Get("wait"); text != "" {
 		seconds, err := strconv.ParseFloat(text, 64)
-		p.wait = time.Duration(seconds * float64(time.Second))
-		if err != nil || p.wait < 0 || p.wait > pollWait {
+		if err != nil || !(seconds >= 0 && seconds <= pollWait.Seconds()) { // NaN is neither
 			return p, fmt.Errorf("wait=%.20q: want 0 to %d seconds", text, int(pollWait.Seconds()))
 		}
+		p.wait = time.Duration(seconds * float64(time.Second))
 	}
 	return p, nil
 }
@@ -47,6 +48,11 @@ func parsePoll(r *http.Request) (p pollRequest, err error) {
 // the answer is written.
 func (g *Gateway) servePoll(w http.ResponseWriter, r *http.Request, who identity) {
 	w.Header().Set("Cache-Control", "no-cache, no-store")
+	if r.Method != http.MethodGet { // HEAD matches GET's pattern, and would mark read what it does not bring
+		w.Header().Set("Allow", http.MethodGet)
+		problem(w, http.StatusMethodNotAllowed, "method", "a poll is a GET request")
+		return
+	}
 	p, err := parsePoll(r)
 	if err != nil {
 		problem(w, http.StatusBadRequest, "bad_query", err.Error())
@@ -64,7 +70,7 @@ func (g *Gateway) servePoll(w http.ResponseWriter, r *http.Request, who identity
 	patience := time.NewTimer(p.wait)
 	defer patience.Stop()
 	for {
-		answered, err := g.answerPoll(w, edited.Reader, p)
+		answered, err := g.answerPoll(r.Context(), w, edited.Reader, p)
 		if err != nil {
 			g.fault(w, err)
 			return
@@ -85,10 +91,12 @@ func (g *Gateway) servePoll(w http.ResponseWriter, r *http.Request, who identity
 
 // answerPoll writes what is unread; false when nothing is. One poll of a reader
 // at a time: two never get the same message.
-func (g *Gateway) answerPoll(w http.ResponseWriter, reader journal.Reader, p pollRequest) (answered bool, err error) {
-	turn := &g.polling[int(reader)%len(g.polling)]
-	turn.Lock() // held over the write: the next poll must see what this one marked
-	defer turn.Unlock()
+func (g *Gateway) answerPoll(ctx context.Context, w http.ResponseWriter, reader journal.Reader, p pollRequest) (answered bool, err error) {
+	give, ok := g.polling.take(ctx, reader)
+	if !ok {
+		return false, nil // the client has gone: what it did not get stays unread
+	}
+	defer give() // behind the write: the next poll must see what this one marked
 	unread, _, err := g.deps.ledger.Unread(reader, 0, p.limit)
 	if err != nil || len(unread) == 0 {
 		return false, err

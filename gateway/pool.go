@@ -60,9 +60,9 @@ func (p *pool) run(ctx context.Context) {
 	}
 }
 
-// attach adds a session. It gives the oldest one when the reader has more than
-// limit now; 0 means no limit.
-func (p *pool) attach(s *session, limit int) (surplus *session) {
+// attach adds a session. It gives the oldest ones when the reader has more than
+// limit that go on; 0 means no limit.
+func (p *pool) attach(s *session, limit int) (surplus []*session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.here[s.reader]
@@ -73,10 +73,15 @@ func (p *pool) attach(s *session, limit int) (surplus *session) {
 		delete(p.left, s.reader)
 	}
 	a.sessions = append(a.sessions, s)
-	if limit > 0 && len(a.sessions) > limit {
-		return a.sessions[0]
+	if limit == 0 || len(a.sessions) <= limit {
+		return nil
 	}
-	return nil
+	for _, s := range a.sessions {
+		if s.ctx.Err() == nil { // others have ended and are about to go
+			surplus = append(surplus, s)
+		}
+	}
+	return surplus[:max(0, len(surplus)-limit)]
 }
 
 func (p *pool) detach(s *session) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +26,7 @@ type session struct {
 	name    string          // fixed: the reader, as its token names it
 	reader  journal.Reader  // fixed
 	conn    *websocket.Conn // read by the goroutine that serves the connection
-	net     net.Conn        // under conn; all frames but pongs are written here, by flush
+	net     net.Conn        // under conn; all frames are written here, by flush
 	who     identity        // owned by the goroutine that serves the connection
 	deps    *deps           // fixed
 	limiter *rate.Limiter
@@ -39,6 +38,8 @@ type session struct {
 	heard   atomic.Int64 // Unix nanoseconds of the last frame
 	pinged  atomic.Int64 // Unix nanoseconds of the last ping
 	expires atomic.Int64 // Unix seconds of the token's end
+
+	flushing sync.WaitGroup // flush, while it runs
 
 	mu       sync.Mutex // guards the rest
 	queue    []frame
@@ -127,6 +128,16 @@ func (s *session) ping() {
 	}
 }
 
+// pong answers a client's ping. A client that does not read what it asked for
+// gets no more: the last pong it finds tells enough.
+func (s *session) pong(data string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending.code == 0 && !s.fullLocked() {
+		s.queueLocked(frame{wire: wireFrame(opPong, []byte(data))})
+	}
+}
+
 func (s *session) fullLocked() bool {
 	return s.queued >= maxQueue || len(s.queue) >= maxQueueLen
 }
@@ -141,7 +152,7 @@ func (s *session) queueLocked(f frame) {
 func (s *session) kickLocked() {
 	if !s.writing {
 		s.writing = true
-		go s.flush()
+		s.flushing.Go(s.flush)
 	}
 }
 
@@ -149,6 +160,9 @@ func (s *session) kickLocked() {
 func (s *session) begin(welcome ...frame) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ending.code != 0 {
+		return // nothing stands behind a goodbye
+	}
 	for _, f := range welcome {
 		s.queueLocked(f)
 	}
@@ -207,79 +221,4 @@ func (s *session) keepsUpLocked() {
 		s.lagging = false
 		s.deps.m.lagging.Dec()
 	}
-}
-
-// catchUp queues the next messages that the reader has not read, or makes the
-// session live when there are none that it missed.
-func (s *session) catchUp() error {
-	s.mu.Lock()
-	cursor := s.cursor
-	s.mu.Unlock()
-	unread, through, err := s.deps.ledger.Unread(s.reader, cursor, catchUpStep)
-	if err != nil {
-		return err
-	}
-	var frames []frame
-	for _, a := range unread {
-		m, kept, err := s.deps.journal.Message(a.Seq)
-		if err != nil {
-			return err
-		}
-		if kept {
-			a.Replay = a.Seq <= s.replayed
-			frames = append(frames, messageFrame(m, a))
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending.code != 0 {
-		return nil
-	}
-	for _, f := range frames {
-		s.queueLocked(f)
-	}
-	s.cursor = max(s.cursor, through)
-	s.parked = slices.DeleteFunc(s.parked, func(a answer) bool {
-		if a.seq > s.cursor {
-			return false
-		}
-		s.queueLocked(a.frame)
-		return true
-	})
-	if s.missed <= s.cursor && len(unread) < catchUpStep {
-		s.live, s.missed = true, 0
-		s.keepsUpLocked()
-		for _, a := range s.parked {
-			s.queueLocked(a.frame)
-		}
-		s.parked = nil
-	}
-	return nil
-}
-
-// acked forgets that messages wait for an acknowledgement on this session.
-func (s *session) acked(ids []journal.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, id := range ids {
-		if i := slices.Index(s.unacked, id); i >= 0 {
-			s.unacked = slices.Delete(s.unacked, i, i+1)
-		}
-	}
-	if len(s.unacked) == 0 {
-		s.unacked = nil // an idle session keeps no buffer
-	}
-}
-
-// upto gives the messages up to id that were written to this session and not
-// acknowledged on it.
-func (s *session) upto(id journal.ID) (ids []journal.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, other := range s.unacked {
-		if other.Compare(id) <= 0 {
-			ids = append(ids, other)
-		}
-	}
-	return ids
 }

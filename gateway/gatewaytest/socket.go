@@ -2,6 +2,7 @@ package gatewaytest
 
 import (
 	"errors"
+	"net"
 	"syscall"
 
 	"github.com/gorilla/websocket"
@@ -22,6 +23,14 @@ func (r *Reader) SendKind(kind int, raw []byte) error {
 func (r *Reader) Leave() {
 	_ = r.SendKind(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""))
 }
+
+// Await is Until that gives back what went wrong, for tests in which the
+// connection may end.
+func (r *Reader) Await(want func(Frame) bool) (Frame, error) { return r.until(patience, want) }
+
+// Raw is the connection below the protocol, for a stalled reader whose frames
+// the test reads itself.
+func (r *Reader) Raw() net.Conn { return r.conn.NetConn() }
 
 // Pongs tells each WebSocket pong to got, on the reading goroutine. It is
 // called while the reader is stalled.

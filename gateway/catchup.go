@@ -1,0 +1,88 @@
+package gateway
+
+import (
+	"slices"
+
+	"newswire/fanout/journal"
+)
+
+// catchUp queues the next messages that the reader has not read, or makes the
+// session live when there are none that it missed.
+func (s *session) catchUp() error {
+	s.mu.Lock()
+	cursor := s.cursor
+	s.mu.Unlock()
+	unread, through, err := s.deps.ledger.Unread(s.reader, cursor, catchUpStep)
+	if err != nil {
+		return err
+	}
+	var frames []frame
+	full, size := len(unread) == catchUpStep, 0
+	for i, a := range unread {
+		if size >= maxQueue {
+			full, through = true, unread[i-1].Seq
+			break
+		}
+		m, kept, err := s.deps.journal.Message(a.Seq)
+		if err != nil {
+			return err
+		}
+		if kept {
+			a.Replay = a.Seq <= s.replayed
+			f := messageFrame(m, a)
+			frames, size = append(frames, f), size+len(f.wire)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending.code != 0 {
+		return nil
+	}
+	for _, f := range frames {
+		s.queueLocked(f)
+	}
+	s.cursor = max(s.cursor, through)
+	s.parked = slices.DeleteFunc(s.parked, func(a answer) bool {
+		if a.seq > s.cursor {
+			return false
+		}
+		s.queueLocked(a.frame)
+		return true
+	})
+	if s.missed <= s.cursor && !full {
+		s.live, s.missed = true, 0
+		s.keepsUpLocked()
+		for _, a := range s.parked {
+			s.queueLocked(a.frame)
+		}
+		s.parked = nil
+	}
+	return nil
+}
+
+// acked forgets that messages wait for an acknowledgement on this session.
+func (s *session) acked(ids []journal.ID) {
+	gone := make(map[journal.ID]bool, len(ids))
+	for _, id := range ids {
+		gone[id] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unacked = slices.DeleteFunc(s.unacked, func(id journal.ID) bool { return gone[id] }) // who was sent it again has it twice
+	if len(s.unacked) == 0 {
+		s.unacked = nil // an idle session keeps no buffer
+	}
+}
+
+// upto gives the messages up to id that were written to this session and not
+// acknowledged on it.
+func (s *session) upto(id journal.ID) (ids []journal.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, other := range s.unacked {
+		if other.Compare(id) <= 0 {
+			ids = append(ids, other)
+		}
+	}
+	return ids
+}
