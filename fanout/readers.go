@@ -37,6 +37,7 @@ const maxRecent = 50
 type reader struct {
 	number  journal.Reader // 0: not known yet
 	sets    Sets
+	permit  Permit
 	changed journal.Seq // the last change since it was read from disk
 }
 
@@ -45,6 +46,7 @@ type record struct {
 	Number journal.Reader `json:"n"`
 	Follow []string       `json:"f,omitempty"`
 	Mute   []string       `json:"m,omitempty"`
+	Permit Permit         `json:"p"` // of the token that it last showed
 }
 
 // OpenReaders finds the highest number that was given out. It starts nothing.
@@ -70,7 +72,7 @@ type Edited struct {
 	Reader  journal.Reader
 	Sets    Sets
 	Seq     journal.Seq // the place of the reader's last change; 0 when it is long past
-	Changed bool
+	Changed bool        // the sets did, or the reader is new
 }
 
 // Edit changes what a reader follows and mutes, and makes the reader known
@@ -89,31 +91,35 @@ func (r *Readers) Edit(ctx context.Context, name string, e Edit, limit int) (Edi
 	if err != nil {
 		return Edited{}, err
 	}
-	after := e.apply(rd.sets)
+	after, permit := e.apply(rd.sets), rd.permit
+	if e.Permit != nil {
+		permit = *e.Permit
+	}
 	if n := len(after.Follow) + len(after.Mute); limit > 0 && n > limit && n > len(rd.sets.Follow)+len(rd.sets.Mute) {
 		return Edited{}, &ErrTagLimit{limit}
 	}
 	c := journal.Change{Name: name, Reader: rd.number}
-	c.Follow, c.Unfollow = difference(rd.sets.Follow, after.Follow)
+	c.Follow, c.Unfollow = difference(rd.permit.matched(rd.sets.Follow), permit.matched(after.Follow))
 	c.Mute, c.Unmute = difference(rd.sets.Mute, after.Mute)
-	same := len(c.Follow)+len(c.Unfollow)+len(c.Mute)+len(c.Unmute) == 0
-	if same && rd.number != 0 {
+	same := after.equal(rd.sets)
+	if same && permit.equal(rd.permit) && rd.number != 0 {
 		return Edited{rd.number, after, rd.changed, false}, nil
 	}
-	if rd.number == 0 {
+	known := rd.number != 0
+	if !known {
 		c.Reader = journal.Reader(r.last.Add(1))
 	}
-	seq, err := r.append(ctx, c, after)
+	seq, err := r.append(ctx, c, after, permit)
 	if err != nil {
 		return Edited{}, err
 	}
-	rd.number, rd.sets, rd.changed = c.Reader, after, seq
-	return Edited{rd.number, after.clone(), seq, true}, nil
+	*rd = reader{c.Reader, after, permit, seq}
+	return Edited{rd.number, after.clone(), seq, !same || !known}, nil
 }
 
 // append journals a change together with the reader's new record.
-func (r *Readers) append(ctx context.Context, c journal.Change, after Sets) (journal.Seq, error) {
-	value, err := json.Marshal(record{Number: c.Reader, Follow: after.Follow, Mute: after.Mute})
+func (r *Readers) append(ctx context.Context, c journal.Change, after Sets, permit Permit) (journal.Seq, error) {
+	value, err := json.Marshal(record{Number: c.Reader, Follow: after.Follow, Mute: after.Mute, Permit: permit})
 	if err != nil {
 		return 0, fmt.Errorf("encode reader %q: %w", c.Name, err)
 	}
@@ -133,7 +139,7 @@ func (r *Readers) Forget(ctx context.Context, name string) (Edited, error) {
 	if err != nil || rd.number == 0 {
 		return Edited{}, err
 	}
-	c := journal.Change{Name: name, Reader: rd.number, Unfollow: rd.sets.Follow, Unmute: rd.sets.Mute, Forget: true}
+	c := journal.Change{Name: name, Reader: rd.number, Unfollow: rd.permit.matched(rd.sets.Follow), Unmute: rd.sets.Mute, Forget: true}
 	var u journal.Update
 	u.Delete(journal.SpaceReaders.Key([]byte(name)...))
 	u.Set(journal.SpaceNames.Reader(rd.number), nil) // nobody's, and never given again: the ledger still knows it
@@ -188,7 +194,7 @@ func (r *Readers) getLocked(s *stripe, name string) (*reader, error) {
 	if len(s.recent) >= maxRecent {
 		s.shrinkLocked(r.j)
 	}
-	rd := &reader{number: rec.Number, sets: Sets{rec.Follow, rec.Mute}}
+	rd := &reader{number: rec.Number, sets: Sets{rec.Follow, rec.Mute}, permit: rec.Permit}
 	s.recent[name] = rd
 	return rd, nil
 }

@@ -100,7 +100,7 @@ func (r *Router) load() error {
 			if err := json.Unmarshal(value, &rec); err != nil {
 				return false, fmt.Errorf("read reader %q: %w", key[1:], err)
 			}
-			r.applyAll(&journal.Change{Reader: rec.Number, Follow: rec.Follow, Mute: rec.Mute})
+			r.applyAll(&journal.Change{Reader: rec.Number, Follow: rec.Permit.matched(rec.Follow), Mute: rec.Mute})
 			return true, nil
 		})
 	})
@@ -220,7 +220,7 @@ func (r *Router) dispatch(jn *join) {
 	}
 	var own [][]string // by index in where
 	var where []int
-	for _, tag := range slices.Concat([]string{AllTags}, jn.entry.Message.Tags, jn.entry.Message.Former) {
+	for _, tag := range lookups(jn.entry.Message.Tags, jn.entry.Message.Former) {
 		shard := shardOf(tag, len(r.shards))
 		k := slices.Index(where, shard)
 		if k < 0 {

@@ -55,10 +55,15 @@ type Sets struct {
 	Mute   []string
 }
 
+func (s Sets) equal(other Sets) bool {
+	return slices.Equal(s.Follow, other.Follow) && slices.Equal(s.Mute, other.Mute)
+}
+
 func (s Sets) clone() Sets { return Sets{slices.Clone(s.Follow), slices.Clone(s.Mute)} }
 
 // Edit is a wish to change a reader's sets.
 type Edit struct {
+	Permit    *Permit   // of the reader's present token; nil leaves it
 	SetFollow *[]string // where given, replaces what is followed
 	SetMute   *[]string
 	Follow    []string // added

@@ -7,9 +7,11 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 	"unicode/utf8"
+
+	"newswire/fanout"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -27,21 +29,7 @@ type Auth struct {
 type identity struct {
 	reader  string
 	expires time.Time
-	tags    []string // what the reader may follow; nil: everything
-}
-
-// allows tells whether the token permits following a tag. `*` stands for all
-// that the token permits, so it is always allowed.
-func (id identity) allows(tag string) bool {
-	if id.tags == nil || tag == "*" {
-		return true
-	}
-	for _, pattern := range id.tags {
-		if prefix, ok := strings.CutSuffix(pattern, "*"); pattern == tag || ok && strings.HasPrefix(tag, prefix) {
-			return true
-		}
-	}
-	return false
+	permit  fanout.Permit
 }
 
 // verifier checks tokens. It is safe for concurrent use.
@@ -104,8 +92,8 @@ func (v *verifier) verify(token string) (identity, error) {
 		return identity{}, err
 	}
 	id := identity{reader: claims.Subject, expires: claims.ExpiresAt.Time}
-	if claims.Tags != nil {
-		id.tags = append([]string{}, *claims.Tags...)
+	if claims.Tags != nil && !slices.Contains(*claims.Tags, fanout.AllTags) {
+		id.permit = append(fanout.Permit{}, *claims.Tags...)
 	}
 	return id, nil
 }

@@ -10,6 +10,8 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -208,26 +210,37 @@ func TestAuthMustBeConfigured(t *testing.T) {
 	}
 }
 
-func TestTagsClaimLimitsWhatMayBeFollowed(t *testing.T) {
+func TestTagsClaimLimitsWhatArrives(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		claim   []string // nil: none
-		tag     string
-		allowed bool
-	}{
-		{nil, "anything", true},
-		{[]string{}, "tech", false},
-		{[]string{"tech"}, "tech", true},
-		{[]string{"tech"}, "techno", false},
-		{[]string{"tech:*"}, "tech:ai", true},
-		{[]string{"tech:*"}, "tech", false},
-		{[]string{"sport", "tech:*"}, "sport", true},
-		{[]string{"tech"}, "*", true}, // stands for all that the claim permits
-	} {
-		if got := (identity{tags: c.claim}).allows(c.tag); got != c.allowed {
-			t.Errorf("claim %v allows %q: %v, want %v", c.claim, c.tag, got, c.allowed)
+	r := newRig(t)
+	claim := func(tags ...string) gatewaytest.Claims { return gatewaytest.Claims{"tags": tags} }
+	c := r.join("u1", gatewaytest.Options{Token: r.token("u1", nil), Follow: []string{"*", "sport"}})
+	r.publish(1, "news")
+	c.WaitMessages(1)
+	// A narrower token: the stored follow of sport stops matching, and * stands
+	// for what the token permits.
+	if f := c.Ask("t", map[string]any{"type": "token", "token": r.token("u1", claim("tech", "team:*"))}); f.Type != "token" {
+		t.Fatalf("answer is %s", f.Raw)
+	}
+	r.publish(1, "sport")
+	r.publish(1, "news")
+	r.publish(1, "team")
+	want := append(r.publish(1, "tech", "sport"), r.publish(1, "team:a")...)
+	if got := ids(c.WaitMessages(3)[1:]); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for _, f := range []map[string]any{{"type": "follow", "tags": []string{"tech", "sport"}}, {"type": "follow", "tags": []string{"team"}}} {
+		if f := c.Ask("f"+fmt.Sprint(f["tags"]), f); f.Type != "error" || string(f.Code) != `"tag_forbidden"` {
+			t.Errorf("answer is %s, want tag_forbidden", f.Raw)
 		}
 	}
+}
+
+func ids(frames []gatewaytest.Frame) (list []string) {
+	for _, f := range frames {
+		list = append(list, f.ID)
+	}
+	return list
 }
 
 func TestFreshTokenOfTheSameReaderProlongsTheSession(t *testing.T) {

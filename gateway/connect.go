@@ -77,7 +77,7 @@ func (g *Gateway) serveConn(conn *websocket.Conn, bearer string) {
 	defer stop()
 	s := &session{
 		id: newSessionID(), conn: conn, net: conn.NetConn(), deps: g.deps, log: g.log,
-		limiter: newLimiter(g.cfg.Limits.FramesPerSecond), ctx: ctx, stop: stop,
+		limiter: newLimiter(g.cfg.Limits.FramesPerSecond), acks: rate.NewLimiter(ackRate, ackRate), ctx: ctx, stop: stop,
 	}
 	defer s.flushing.Wait() // nothing of a session outlives it
 	defer conn.Close()      // ends a write that is stuck
@@ -135,7 +135,6 @@ func (g *Gateway) greet(s *session, bearer string) bool {
 	}
 	who, err := g.verifier.verify(token)
 	if err != nil {
-		s.say(errorFrame{"error", hello.Ref, "unauthorized", err.Error()})
 		s.end(endUnauthorized, 0)
 		return false
 	}

@@ -59,6 +59,9 @@ func (s *session) nextBatch() (batch []frame, more bool) {
 			s.unacked = append(s.unacked, f.message.ID)
 		}
 	}
+	if surplus := len(s.unacked) - maxUnacked; surplus > 0 { // a reader who never acknowledges
+		s.unacked = slices.Delete(s.unacked, 0, surplus)
+	}
 	return batch, true
 }
 

@@ -69,6 +69,9 @@ func (g *Gateway) handleAck(s *session, f clientFrame) {
 	if len(ids) == 0 {
 		return
 	}
+	if err := s.acks.WaitN(s.ctx, min(len(ids), s.acks.Burst())); err != nil {
+		return // the session has ended
+	}
 	if err := g.deps.ledger.Ack(s.reader, ids); err != nil {
 		s.fail(err)
 		return
@@ -127,6 +130,7 @@ func (g *Gateway) edit(ctx context.Context, who identity, e fanout.Edit) (fanout
 	}
 	ctx, cancel := context.WithTimeout(ctx, editTimeout)
 	defer cancel()
+	e.Permit = &who.permit // a stored follow that this token does not cover stops matching
 	edited, err := g.readers.Edit(ctx, who.reader, e, g.cfg.Limits.TagsPerReader)
 	var badTag *fanout.ErrTag
 	var tooMany *fanout.ErrTagLimit
@@ -159,7 +163,7 @@ func permitted(who identity, e fanout.Edit) *refusal {
 		wanted = append(append([]string{}, wanted...), *e.SetFollow...)
 	}
 	for _, tag := range wanted {
-		if !who.allows(tag) {
+		if !who.permit.Allows(tag) {
 			return &refusal{"tag_forbidden", "the token does not permit to follow " + tag}
 		}
 	}
@@ -174,6 +178,10 @@ func (g *Gateway) handleToken(s *session, f clientFrame) {
 	}
 	if err != nil {
 		s.say(errorFrame{"error", f.Ref, "unauthorized", err.Error()})
+		return
+	}
+	if _, _, err := g.edit(s.ctx, who, fanout.Edit{}); err != nil {
+		s.fail(err)
 		return
 	}
 	s.who = who

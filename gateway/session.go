@@ -29,7 +29,8 @@ type session struct {
 	net     net.Conn        // under conn; all frames are written here, by flush
 	who     identity        // owned by the goroutine that serves the connection
 	deps    *deps           // fixed
-	limiter *rate.Limiter
+	limiter *rate.Limiter // of frames that are no acknowledgements
+	acks    *rate.Limiter // of acknowledged messages: more are read more slowly
 	log     *slog.Logger
 
 	ctx  context.Context // ends with the session
@@ -72,6 +73,8 @@ const (
 	writeTimeout = 10 * time.Second
 	closeTimeout = 2 * time.Second // for the client's answer to a close frame
 	maxFrame     = 16 << 10
+	maxUnacked   = 10_000 // messages that an "upto" reaches back
+	ackRate      = 5_000  // acknowledged messages a second
 )
 
 // offer queues a routed message. It never blocks: a session whose queue is full

@@ -17,6 +17,7 @@ const (
 	version15    = 150000 // column lists and row filters
 	version16    = 160000 // logical decoding on standbys
 	version17    = 170000 // slots that fail over
+	version18    = 180000 // idle_replication_slot_timeout; a missing publication is passed over
 )
 
 // fixes are minor versions that mend a hole that matters here, by major
@@ -139,8 +140,8 @@ func (e *examination) timeouts(sender, idle time.Duration) {
 	} else {
 		e.ok("sender-timeout", "wal_sender_timeout", "a reader that has vanished gives up the slot after %s", sender)
 	}
-	if e.version < 180000 {
-		return // where the setting came
+	if e.version < version18 {
+		return
 	}
 	if idle > 0 {
 		e.warn("idle-timeout", "idle_replication_slot_timeout", "set it above the longest time that the engine may be away, or to 0",

@@ -120,6 +120,35 @@ func TestAnIdleTimeout(t *testing.T) {
 	}
 }
 
+func TestFailover(t *testing.T) {
+	c := pgtest.NewCluster(t, nil)
+	db := pgtest.New(t, pgtest.On(c))
+	if pgtest.Value[int](db, "SELECT current_setting('server_version_num')::int") < 170000 {
+		t.Skip("slots fail over from version 17 on")
+	}
+	finding := func(want string) {
+		t.Helper()
+		if got, want := find(t, doctor.Run(t.Context(), config(db)), "slot-failover"), expand(db, []string{want})[0]; got != want {
+			t.Errorf("%s\nwant\n%s", got, want)
+		}
+	}
+	finding("warn slot-failover $NAME: the slot is not synchronised to standbys, so a failover ends in `newswire resync`; " +
+		"while nobody reads it run psql 'dbname=… replication=database' -c 'ALTER_REPLICATION_SLOT $NAME (FAILOVER true)'")
+	conn, err := pgconn.Connect(t.Context(), db.DSN+"&replication=database")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "ALTER_REPLICATION_SLOT "+db.Slot+" (FAILOVER true)").ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	finding("ok slot-failover $NAME: a standby that synchronises slots can take it over; ")
+	db.Exec("SELECT pg_create_physical_replication_slot('standby')")
+	finding("warn slot-failover $NAME: the slot fails over, but may then be ahead of the standby: synchronized_standby_slots is empty; " +
+		"name the slot of the standby that takes over in synchronized_standby_slots, and set sync_replication_slots and hot_standby_feedback there")
+	db.Exec("SELECT pg_drop_replication_slot('standby')")
+}
+
 func TestPasswordMethods(t *testing.T) {
 	c := pgtest.NewCluster(t, nil)
 	db := pgtest.New(t, pgtest.On(c))

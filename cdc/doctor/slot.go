@@ -118,7 +118,7 @@ func (e *examination) failover(ctx context.Context) error {
 	}
 	name := e.cfg.Slot
 	if !*e.slot.Enabled {
-		e.warn(check, name, fmt.Sprintf("over a replication connection run ALTER_REPLICATION_SLOT %s (FAILOVER true)", name),
+		e.warn(check, name, slot.FailoverRemedy(name),
 			"the slot is not synchronised to standbys, so a failover ends in `newswire resync`")
 		return nil
 	}
@@ -171,8 +171,12 @@ func (e *examination) slotPublication(ctx context.Context) error {
 	case err != nil:
 		return err
 	case unreadable:
-		e.fatal(check, e.cfg.Slot, fmt.Sprintf("run `newswire slot drop --confirm %s`, then `newswire slot create`", e.cfg.Slot),
-			"the slot is older than publication %q, and keeps changes from before it that nobody can read", e.cfg.Publication)
+		consequence := "at which every reader stops"
+		if e.version >= version18 {
+			consequence = "which PostgreSQL leaves out without a word"
+		}
+		e.fatal(check, e.cfg.Slot, fmt.Sprintf("run `newswire resync`; before the first start `newswire slot drop --confirm %s` and `newswire slot create` do", e.cfg.Slot),
+			"the slot is older than publication %q, and keeps changes from before it, %s", e.cfg.Publication, consequence)
 	default:
 		e.ok(check, e.cfg.Slot, "what the slot keeps can be read by way of the publication")
 	}

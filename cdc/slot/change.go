@@ -39,6 +39,12 @@ func Create(ctx context.Context, conn *pgx.Conn, name, publication string) (crea
 	return true, nil
 }
 
+// FailoverRemedy says how a slot becomes one that a standby can take over: SQL
+// has nothing for it.
+func FailoverRemedy(name string) string {
+	return fmt.Sprintf("while nobody reads it run psql 'dbname=… replication=database' -c 'ALTER_REPLICATION_SLOT %s (FAILOVER true)'", name)
+}
+
 // unwanted tells why a slot that exists cannot serve, or is nil.
 func (s Status) unwanted() error {
 	switch {
@@ -49,7 +55,7 @@ func (s Status) unwanted() error {
 	case s.Lost():
 		return fmt.Errorf("replication slot %q exists, but is lost; run `newswire resync`", s.Name)
 	case s.Enabled != nil && !*s.Enabled && !s.Recovery:
-		return fmt.Errorf("replication slot %q exists without failover; over a replication connection run ALTER_REPLICATION_SLOT %s (FAILOVER true)", s.Name, s.Name)
+		return fmt.Errorf("replication slot %q exists without failover; %s", s.Name, FailoverRemedy(s.Name))
 	}
 	return nil
 }
