@@ -29,8 +29,8 @@ type session struct {
 	net     net.Conn        // under conn; all frames are written here, by flush
 	who     identity        // owned by the goroutine that serves the connection
 	deps    *deps           // fixed
-	limiter *rate.Limiter // of frames that are no acknowledgements
-	acks    *rate.Limiter // of acknowledged messages: more are read more slowly
+	limiter *rate.Limiter   // of frames that are no acknowledgements
+	acks    *rate.Limiter   // of acknowledged messages: more are read more slowly
 	log     *slog.Logger
 
 	ctx  context.Context // ends with the session
