@@ -38,11 +38,6 @@ type model struct {
 
 func (m *model) pending(a *account, r uint32) bool { return !a.read[r] && !a.handed[r] }
 
-// inFlight tells whether the sender has it.
-func (m *model) inFlight(seq journal.Seq, r uint32) bool {
-	return slices.ContainsFunc(m.flight, func(over HandOver) bool { return over.Seq == seq && uint32(over.Reader) == r })
-}
-
 func (m *model) publish(t *rapid.T) {
 	audience := rapid.SliceOfNDistinct(rapid.Uint32Range(1, modelReaders), 0, modelReaders, rapid.ID).Draw(t, "audience")
 	seq, id := m.d.place(m.unsaved, audience...)

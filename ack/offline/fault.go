@@ -142,5 +142,5 @@ func (h *health) err() error {
 	if h.out == nil {
 		return nil
 	}
-	return fmt.Errorf("Kafka does not take hand-overs (%s): %w", h.out.kind, h.out.err)
+	return fmt.Errorf("hand-overs are not taken by Kafka (%s): %w", h.out.kind, h.out.err)
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -125,8 +124,9 @@ func journalPosition(ctx context.Context, cfg config.Config) (at journal.LSN, ok
 		at, err := journal.ParseLSN(s.Journal.Confirmed)
 		return at, err == nil
 	}
-	// Opening would make a journal where there is none.
-	if _, err := os.Stat(filepath.Join(cfg.Journal.Dir, "MANIFEST")); err != nil {
+	// Opening would make a journal where there is none, and as another user
+	// leave files in it that the engine cannot write.
+	if !owns(filepath.Join(cfg.Journal.Dir, "MANIFEST")) {
 		return 0, false
 	}
 	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
