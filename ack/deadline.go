@@ -20,10 +20,19 @@ type wait struct {
 // waitHeap holds waits by due.
 type waitHeap []wait
 
-func (h waitHeap) Len() int           { return len(h) }
-func (h waitHeap) Less(a, b int) bool { return h[a].due.Before(h[b].due) }
-func (h waitHeap) Swap(a, b int)      { h[a], h[b] = h[b], h[a] }
-func (h *waitHeap) Push(w any)        { *h = append(*h, w.(wait)) }
+func (h waitHeap) Len() int      { return len(h) }
+func (h waitHeap) Swap(a, b int) { h[a], h[b] = h[b], h[a] }
+func (h *waitHeap) Push(w any)   { *h = append(*h, w.(wait)) }
+
+// Less keeps the journal's order among deadlines that fall together, so that
+// retries and hand-overs keep it too.
+func (h waitHeap) Less(a, b int) bool {
+	if c := h[a].due.Compare(h[b].due); c != 0 {
+		return c < 0
+	}
+	return h[a].entry.seq < h[b].entry.seq
+}
+
 func (h *waitHeap) Pop() any {
 	last := len(*h) - 1
 	w := (*h)[last]

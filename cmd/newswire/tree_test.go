@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,6 +134,33 @@ func TestEveryPackageOpensWithItsPromise(t *testing.T) {
 	for pkg, ok := range documented {
 		if !ok {
 			t.Errorf("package %s has no package comment", pkg)
+		}
+	}
+}
+
+// anyTest is the name of a test, or of a fuzz test, in running text.
+var anyTest = regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`)
+
+func TestPromisesAreHeldByTestsThatExist(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root(t), "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	exists := make(map[string]bool)
+	for _, s := range sources(t) {
+		for _, d := range s.file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && s.test() {
+				exists[f.Name.Name] = true
+			}
+		}
+	}
+	promised := anyTest.FindAllString(string(text), -1)
+	if len(promised) < 20 {
+		t.Errorf("ARCHITECTURE.md names %d tests; is its table there?", len(promised))
+	}
+	for _, name := range promised {
+		if !exists[name] {
+			t.Errorf("ARCHITECTURE.md names %s, which does not exist", name)
 		}
 	}
 }
