@@ -7,9 +7,10 @@ GO          ?= go
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 20s
 TESTTIMEOUT ?= 9m
+PG          ?= 14 16 17 18
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint fuzz clean
+.PHONY: help demo build test matrix lint fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +27,9 @@ build: ## build bin/newswire
 test: lint ## vet, staticcheck and all tests under the race detector; installs PostgreSQL, Chromium and kcat where they are missing
 	@.ci/install postgresql chromium fonts kcat compiler
 	$(GO) test -race -timeout $(TESTTIMEOUT) ./...
+
+matrix: ## the tests that talk to PostgreSQL, against versions PG ("14 16 17 18") of it, which npm brings
+	@.ci/matrix $(PG)
 
 lint: ## gofmt, go vet and staticcheck
 	@wrong="$$("$$($(GO) env GOROOT)/bin/gofmt" -l .)"; \

@@ -45,6 +45,9 @@ func TestPreflightNamesEachFaultWithItsRemedy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
+			if name == "column left out" && pgtest.Value[int](db, `SELECT current_setting('server_version_num')::int`) < 150000 {
+				t.Skip("PostgreSQL 14 has no column lists")
+			}
 			for statement := range strings.SplitSeq(c.damage, "; ") {
 				if statement != "" {
 					db.Exec(strings.ReplaceAll(statement, "$db", db.Name))
