@@ -193,9 +193,8 @@ func (l *Ledger) landLocked(f flown, handed bool) {
 	f.g.readers.Remove(r)
 	if handed {
 		e.handed.Add(r)
-		if acked {
-			l.cancelLocked(e, f.reader, CauseAcked)
-		}
+	} else {
+		l.uncancelLocked(e, f.reader) // the acknowledgement wins: there is nothing to take back
 	}
 	e.left--
 	l.pairs--
@@ -212,6 +211,17 @@ func (l *Ledger) cancelLocked(e *entry, r journal.Reader, cause string) {
 	}
 	l.added = append(l.added, c)
 	l.offer()
+}
+
+// uncancelLocked takes a cancel back that Kafka has not been told yet.
+func (l *Ledger) uncancelLocked(e *entry, r journal.Reader) {
+	l.cancels = slices.DeleteFunc(l.cancels, func(c Cancel) bool {
+		ours := c.Seq == e.seq && c.Reader == r
+		if ours {
+			l.dropCancelLocked(c)
+		}
+		return ours
+	})
 }
 
 func (l *Ledger) dropCancelLocked(c Cancel) {

@@ -37,7 +37,10 @@ func (l *Ledger) Run(ctx context.Context, c Courier) error {
 			return l.flush(true)
 		}
 		now := time.Now()
-		if now.Sub(last) > l.tick()+max(l.cfg.Timeout/2, time.Second) {
+		// The monotonic clock stands still while the machine sleeps, the wall
+		// clock does not.
+		away := max(now.Sub(last), now.Round(0).Sub(last.Round(0)))
+		if away > l.tick()+max(l.cfg.Timeout/2, time.Second) {
 			l.wokeUp(now)
 		}
 		last = now

@@ -37,19 +37,39 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request) (leave func(), ok b
 		return nil, false
 	}
 	from := d.client(r)
+	switch d.enter(from) {
+	case fullHere:
+		refuse(w, http.StatusServiceUnavailable, 5*time.Second, "sessions", "this server holds as many sessions as it may")
+	case fullThere:
+		refuse(w, http.StatusTooManyRequests, 5*time.Second, "sessions_per_ip", "this address holds as many sessions as it may")
+	default:
+		return func() { d.leave(from) }, true
+	}
+	return nil, false
+}
+
+// room tells whether there is place for one more connection.
+type room int
+
+const (
+	hasRoom   room = iota
+	fullHere       // in all
+	fullThere      // from its address
+)
+
+// enter takes a place where there is one.
+func (d *door) enter(from netip.Addr) room {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.limits.Sessions > 0 && d.all >= d.limits.Sessions {
-		refuse(w, http.StatusServiceUnavailable, 5*time.Second, "sessions", "this server holds as many sessions as it may")
-		return nil, false
-	}
-	if d.limits.SessionsPerIP > 0 && d.perIP[from] >= d.limits.SessionsPerIP {
-		refuse(w, http.StatusTooManyRequests, 5*time.Second, "sessions_per_ip", "this address holds as many sessions as it may")
-		return nil, false
+	switch {
+	case d.limits.Sessions > 0 && d.all >= d.limits.Sessions:
+		return fullHere
+	case d.limits.SessionsPerIP > 0 && d.perIP[from] >= d.limits.SessionsPerIP:
+		return fullThere
 	}
 	d.all++
 	d.perIP[from]++
-	return func() { d.leave(from) }, true
+	return hasRoom
 }
 
 func (d *door) leave(from netip.Addr) {

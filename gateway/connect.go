@@ -73,15 +73,16 @@ func (g *Gateway) enter() bool {
 
 // serveConn takes the hello and then serves the session until it ends.
 func (g *Gateway) serveConn(conn *websocket.Conn, bearer string) {
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(g.life)
 	defer stop()
+	defer context.AfterFunc(g.life, func() { _ = conn.NetConn().Close() })()
 	s := &session{
 		id: newSessionID(), conn: conn, net: conn.NetConn(), deps: g.deps, log: g.log,
 		limiter: newLimiter(g.cfg.Limits.FramesPerSecond), acks: rate.NewLimiter(ackRate, ackRate), ctx: ctx, stop: stop,
 	}
 	defer s.flushing.Wait() // nothing of a session outlives it
 	defer conn.Close()      // ends a write that is stuck
-	now := time.Now().UnixNano()
+	now := int64(uptime())
 	s.heard.Store(now)
 	s.pinged.Store(now)
 	if g.greet(s, bearer) {
@@ -227,11 +228,11 @@ var (
 // hear reads what the client says until the connection ends.
 func (g *Gateway) hear(s *session) {
 	s.conn.SetPongHandler(func(string) error {
-		s.heard.Store(time.Now().UnixNano())
+		s.heard.Store(int64(uptime()))
 		return nil
 	})
 	s.conn.SetPingHandler(func(data string) error {
-		s.heard.Store(time.Now().UnixNano())
+		s.heard.Store(int64(uptime()))
 		if !s.limiter.Allow() {
 			s.end(endRateLimited, time.Second)
 			return nil
@@ -245,7 +246,7 @@ func (g *Gateway) hear(s *session) {
 			s.readFailed(err)
 			return
 		}
-		s.heard.Store(time.Now().UnixNano())
+		s.heard.Store(int64(uptime()))
 		g.handle(s, raw)
 	}
 }

@@ -107,6 +107,9 @@ type Gateway struct {
 	door     *door
 	log      *slog.Logger
 
+	life context.Context    // of connections; ends when a drain has waited long enough
+	kill context.CancelFunc // ends life
+
 	address  atomic.Value // net.Addr, once Run listens
 	entrance sync.Mutex   // held while draining becomes true, and while running grows
 	draining atomic.Bool
@@ -138,6 +141,7 @@ func New(cfg Config, ps *Pools, readers *fanout.Readers, router Router, log *slo
 		cfg: cfg, deps: ps.deps, readers: readers, pools: ps, router: router, verifier: v,
 		door: newDoor(cfg), log: log, polling: turns{held: make(map[journal.Reader]*turn)},
 	}
+	g.life, g.kill = context.WithCancel(context.Background())
 	g.upgrader = websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
 		ReadBufferSize:   1024,
@@ -198,6 +202,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return nil
 	})
 	<-ctx.Done()
+	defer g.kill()
 	g.entrance.Lock()
 	g.draining.Store(true)
 	g.entrance.Unlock()
@@ -236,6 +241,12 @@ func (g *Gateway) drain() {
 	for _, s := range g.pools.sessions() {
 		s.drop(endDraining)
 	}
+	select {
+	case <-gone:
+		return
+	case <-time.After(helloTimeout): // for who was about to say hello
+	}
+	g.kill()
 	<-gone
 }
 

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -226,6 +227,9 @@ func (g *Gateway) serveForget(w http.ResponseWriter, r *http.Request, who identi
 
 // fault answers a fault on our side; what it was stands in the log alone.
 func (g *Gateway) fault(w http.ResponseWriter, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // the client has gone
+	}
 	g.log.Error("request failed", "err", err)
 	refuse(w, http.StatusServiceUnavailable, time.Second, "unavailable", "the journal cannot take this at the moment")
 }

@@ -71,11 +71,14 @@ func (g *Gateway) servePoll(w http.ResponseWriter, r *http.Request, who identity
 	defer patience.Stop()
 	for {
 		answered, err := g.answerPoll(r.Context(), w, edited.Reader, p)
-		if err != nil {
-			g.fault(w, err)
+		switch {
+		case answered && err != nil:
+			g.log.Error("poll was answered and cannot be recorded", "err", err)
 			return
-		}
-		if answered {
+		case answered:
+			return
+		case err != nil:
+			g.fault(w, err)
 			return
 		}
 		select {

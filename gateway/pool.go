@@ -155,14 +155,15 @@ func (p *pool) all() (sessions []*session) {
 // look ends sessions that are silent or whose token has expired, pings the
 // others in turn, and forgets who left long ago.
 func (p *pool) look(now time.Time) {
+	up := uptime()
 	for _, s := range p.all() {
-		switch silent := now.Sub(time.Unix(0, s.heard.Load())); {
+		switch silent := up - time.Duration(s.heard.Load()); {
 		case now.Unix() >= s.expires.Load():
 			s.end(endTokenExpired, 0)
 		case silent > 2*p.deps.pingEvery:
 			s.drop(endSilent)
-		case now.Sub(time.Unix(0, s.pinged.Load())) >= p.deps.pingEvery:
-			s.pinged.Store(now.UnixNano())
+		case up-time.Duration(s.pinged.Load()) >= p.deps.pingEvery:
+			s.pinged.Store(int64(up))
 			s.ping()
 		}
 	}

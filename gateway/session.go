@@ -36,8 +36,8 @@ type session struct {
 	ctx  context.Context // ends with the session
 	stop context.CancelFunc
 
-	heard   atomic.Int64 // Unix nanoseconds of the last frame
-	pinged  atomic.Int64 // Unix nanoseconds of the last ping
+	heard   atomic.Int64 // uptime at the last frame
+	pinged  atomic.Int64 // uptime at the last ping
 	expires atomic.Int64 // Unix seconds of the token's end
 
 	flushing sync.WaitGroup // flush, while it runs
@@ -56,6 +56,11 @@ type session struct {
 	unacked  []journal.ID // written to this session and not acknowledged on it
 	ending   ending       // zero while it goes on
 }
+
+var started = time.Now()
+
+// uptime is a clock that no change of the wall clock moves.
+func uptime() time.Duration { return time.Since(started) }
 
 // answer is a frame that must not overtake the messages up to seq.
 type answer struct {

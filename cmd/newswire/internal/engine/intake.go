@@ -50,10 +50,18 @@ func (e *engine) intake(ctx context.Context) error {
 		stop()
 		<-ended
 		if request.done != nil {
-			request.done <- cdc.Resync(request.ctx, listenerConfig(e.cfg), e.journal, request.progress)
+			request.done <- e.resync(ctx, request)
 		}
 	}
 	return nil
+}
+
+// resync ends with the engine as well as with whoever asked: it can be run again.
+func (e *engine) resync(ctx context.Context, request resyncRequest) error {
+	asked, stop := context.WithCancel(request.ctx)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+	return cdc.Resync(asked, listenerConfig(e.cfg), e.journal, request.progress)
 }
 
 // resyncLine is one line of the answer to POST /v1/resync. The last one has
