@@ -35,6 +35,9 @@ type attendance struct {
 // poolQueue is how many deliveries may wait for a pool before the router waits.
 const poolQueue = 1024
 
+// lookEvery is how often a pool looks after its sessions.
+const lookEvery = time.Second
+
 func newPool(d *deps) *pool {
 	return &pool{
 		deps: d, work: make(chan func(*pool), poolQueue),
@@ -46,7 +49,7 @@ func newPool(d *deps) *pool {
 }
 
 func (p *pool) run(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -162,7 +165,7 @@ func (p *pool) look(now time.Time) {
 			s.end(endTokenExpired, 0)
 		case silent > 2*p.deps.pingEvery:
 			s.drop(endSilent)
-		case up-time.Duration(s.pinged.Load()) >= p.deps.pingEvery:
+		case up-time.Duration(s.pinged.Load()) >= p.deps.pingEvery-lookEvery/2: // the nearest look
 			s.pinged.Store(int64(up))
 			s.ping()
 		}
