@@ -140,3 +140,46 @@ func TestMovesBetweenPartitionsAreNoNews(t *testing.T) {
 		t.Errorf("readers learn\n%s\nwant\n%s", s, want)
 	}
 }
+
+func TestTheFirstFillKnowsWhatThePublicationCarries(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(`
+		CREATE TABLE articles (id int PRIMARY KEY, title text, notes text, tags text[], status text,
+			shout text GENERATED ALWAYS AS (upper(title)) STORED, seen int NOT NULL DEFAULT 0);
+		INSERT INTO articles (id, title, notes, tags, status) VALUES (1, 'a', 'private', '{tech}', 'published'), (2, 'b', 'private', '{ai}', 'hidden')`),
+		pgtest.WithPublication(`FOR TABLE articles (id, title, tags, status) WHERE (status <> 'hidden') WITH (publish = 'insert')`))
+	if pgtest.Value[int](db, `SELECT current_setting('server_version_num')::int`) < 150000 {
+		t.Skip("PostgreSQL 14 has no column lists")
+	}
+	j := newMemJournal()
+	cfg := articles(db)
+	cfg.Tables[0].Data = nil
+	l := listen(t, cfg, j).ready()
+	if n := len(j.rows); n != 1 {
+		t.Errorf("%d rows are remembered, want the one that is published", n)
+	}
+	db.Exec(`UPDATE articles SET seen = 1; INSERT INTO articles (id, title, status) VALUES (3, 'c', 'published')`)
+	got := j.wait(t, 1)
+	if s := string(got[0].Data); strings.Contains(s, "private") || strings.Contains(s, "shout") {
+		t.Errorf("readers get %s", s)
+	}
+	l.halt()
+	mend(t, cfg, j)
+	db.Exec(`INSERT INTO articles (id, title, status) VALUES (4, 'd', 'published')`)
+	listen(t, cfg, j).ready()
+	if s := story(j.wait(t, 2)[1:]); s != `publish {"id":4} general-` {
+		t.Errorf("a resync where nothing was missed tells\n%s", s)
+	}
+}
+
+func TestARowWithoutAKeyIsNewsOnlyOnce(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(`CREATE TABLE articles (id int, title text, tags text[]); ALTER TABLE articles REPLICA IDENTITY FULL`))
+	j := newMemJournal()
+	listen(t, articles(db), j).ready()
+	db.Exec(`INSERT INTO articles VALUES (1, repeat('x', 100000), '{tech}'); UPDATE articles SET title = 'y'; DELETE FROM articles;
+		INSERT INTO articles VALUES (2, 'end', '{ai}')`)
+	if s := story(j.wait(t, 2)); s != "publish {} tech-\npublish {} ai-" {
+		t.Errorf("readers learn\n%s", s)
+	}
+}

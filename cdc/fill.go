@@ -100,7 +100,11 @@ func selectRows(ctx context.Context, conn *pgconn.PgConn, t *table, r *relation,
 	for _, i := range r.key {
 		order = append(order, list[i])
 	}
-	return conn.Exec(ctx, "SELECT "+strings.Join(list, ", ")+" FROM "+t.name.quoted()+" ORDER BY "+strings.Join(order, ", ")), nil
+	query := "SELECT " + strings.Join(list, ", ") + " FROM " + t.name.quoted()
+	if r.filter != "" { // what the publication withholds is nobody's news
+		query += " WHERE (" + r.filter + ")"
+	}
+	return conn.Exec(ctx, query+" ORDER BY "+strings.Join(order, ", ")), nil
 }
 
 // filled gives the states of the published rows among the results.
@@ -145,8 +149,15 @@ SELECT a.attname::text, a.atttypid
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped
+WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 ORDER BY a.attnum`
+
+// carriedQuery tells what a publication carries of a table; before 15 it is the
+// whole of it.
+const carriedQuery = `
+SELECT attnames::text[], coalesce(rowfilter, '')
+FROM pg_catalog.pg_publication_tables
+WHERE pubname = $1 AND schemaname = $2 AND tablename = $3`
 
 // describe makes of the catalogs what a Relation message tells, for the columns
 // that the configuration needs.
@@ -157,7 +168,15 @@ func (t *table) describe(ctx context.Context, c *catalog) (r *relation, columns 
 	}
 	m := &pglogrepl.RelationMessage{Namespace: t.name.schema, RelationName: t.name.table}
 	var oids []uint32
+	var carried []string
+	var filter string
 	err = c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		if serverMajor(conn.PgConn()) >= 15 {
+			err := conn.QueryRow(ctx, carriedQuery, c.cfg.Publication, t.name.schema, t.name.table).Scan(&carried, &filter)
+			if err != nil {
+				return fmt.Errorf("read what publication %q carries: %w", c.cfg.Publication, err)
+			}
+		}
 		rows, err := conn.Query(ctx, columnsQuery, t.name.schema, t.name.table)
 		if err != nil {
 			return err
@@ -167,7 +186,7 @@ func (t *table) describe(ctx context.Context, c *catalog) (r *relation, columns 
 		_, err = pgx.ForEachRow(rows, []any{&column, &oid}, func() error {
 			needed := len(t.cfg.Data) == 0 || slices.Contains(key, column) ||
 				slices.ContainsFunc(t.mapped(), func(m mapped) bool { return m.column == column })
-			if needed {
+			if needed && (carried == nil || slices.Contains(carried, column)) {
 				columns, oids = append(columns, column), append(oids, oid)
 				m.Columns = append(m.Columns, &pglogrepl.RelationMessageColumn{Name: column, DataType: oid})
 			}
@@ -186,7 +205,7 @@ func (t *table) describe(ctx context.Context, c *catalog) (r *relation, columns 
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(key) == 0 {
+	if r.filter = filter; len(key) == 0 {
 		r.key = nil
 	}
 	return r, columns, nil

@@ -58,6 +58,9 @@ type column struct {
 	typ   pgjson.Type
 }
 
+// identityFull is the replica identity that marks every column.
+const identityFull = 'f'
+
 // bpchar is the type character(n), whose text is padded with spaces.
 const bpchar = 1042
 
@@ -70,11 +73,13 @@ type relation struct {
 	data      []int
 	tags      []int
 	published int    // -1 when every row is news
+	filter    string // the publication's, where it was read from the catalogs; "" without one
 	oddValue  func() // told of each value that does not fit its type
 }
 
-// resolve finds the mapped columns by name. Without a primaryKey the
-// replica identity is the key. The error is ErrMapping, one sentence.
+// resolve finds the mapped columns by name. Without a primaryKey the replica
+// identity is the key; the whole row is none, since any change would be another
+// row's. The error is ErrMapping, one sentence.
 func (t *table) resolve(m *pglogrepl.RelationMessage, primaryKey []string, types []pgjson.Type) (*relation, error) {
 	at := make(map[string]int, len(m.Columns))
 	r := &relation{table: t, published: -1}
@@ -84,7 +89,7 @@ func (t *table) resolve(m *pglogrepl.RelationMessage, primaryKey []string, types
 		if len(t.cfg.Data) == 0 {
 			r.data = append(r.data, i)
 		}
-		if isKey := slices.Contains(primaryKey, c.Name); isKey || len(primaryKey) == 0 && c.Flags&1 != 0 {
+		if isKey := slices.Contains(primaryKey, c.Name); isKey || len(primaryKey) == 0 && c.Flags&1 != 0 && m.ReplicaIdentity != identityFull {
 			r.key = append(r.key, i)
 		}
 	}

@@ -52,6 +52,9 @@ func Resync(ctx context.Context, cfg Config, j Journal, progress func(string)) e
 	if err != nil {
 		return fmt.Errorf("identify system: %w", err)
 	}
+	if err := r.mayRead(ctx); err != nil {
+		return err
+	}
 	if err := r.dropSlot(ctx); err != nil {
 		return err
 	}
@@ -71,6 +74,32 @@ func Resync(ctx context.Context, cfg Config, j Journal, progress func(string)) e
 	}
 	if err := j.Rebase(ctx, source, at); err != nil {
 		return fmt.Errorf("record source: %w", err)
+	}
+	return nil
+}
+
+// mayRead makes sure, before anything is replaced, that the tables can be
+// compared.
+func (r *resync) mayRead(ctx context.Context) error {
+	for _, t := range r.tables {
+		_, columns, err := t.describe(ctx, r.catalog)
+		if err != nil {
+			return err
+		}
+		var list []string
+		for _, column := range columns {
+			list = append(list, pgx.Identifier{column}.Sanitize())
+		}
+		err = r.catalog.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "SELECT "+strings.Join(list, ", ")+" FROM "+t.name.quoted()+" LIMIT 0")
+			return err
+		})
+		if pgCode(err) == codeInsufficientPrivilege {
+			return fmt.Errorf("the role may not read %s, so it cannot be compared; run `newswire setup --apply` without --minimal: %w", t.name, err)
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", t.name, err)
+		}
 	}
 	return nil
 }

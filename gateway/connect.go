@@ -85,7 +85,10 @@ func (g *Gateway) serveConn(conn *websocket.Conn, bearer string) {
 	now := int64(uptime())
 	s.heard.Store(now)
 	s.pinged.Store(now)
-	if g.greet(s, bearer) {
+	stay := context.AfterFunc(g.open, func() { s.end(endDraining, time.Second) }) // whoever has not said hello by then
+	welcome := g.greet(s, bearer)
+	stay()
+	if welcome {
 		defer g.pools.of(s.reader).detach(s)
 		if g.draining.Load() { // it came in while the others were sent away
 			s.end(endDraining, time.Second)

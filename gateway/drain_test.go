@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"newswire/gateway/gatewaytest"
+
+	"github.com/gorilla/websocket"
 )
 
 // Every session is told within the window; nobody new comes in; then Run returns.
@@ -43,7 +46,7 @@ func TestDrainSendsEverybodyAway(t *testing.T) {
 			t.Errorf("bye says nothing about when to come back: %s", bye.Raw)
 		}
 	}
-	idle.Ended()
+	endsWith(t, idle, endDraining) // who has not said hello is told, too
 	if err := <-done; err != nil {
 		t.Errorf("Run: %v", err)
 	}
@@ -51,8 +54,8 @@ func TestDrainSendsEverybodyAway(t *testing.T) {
 		t.Errorf("Run returned after %s", took)
 	}
 	r.wantUnread("u0", nil) // the acks that came before are kept
-	if n := r.metric("newswire_gateway_closed_total", "draining"); n != 60 {
-		t.Errorf("%v sessions counted as draining, want 60 (message %s)", n, id)
+	if n := r.metric("newswire_gateway_closed_total", "draining"); n != 61 {
+		t.Errorf("%v sessions counted as draining, want 61 (message %s)", n, id)
 	}
 	if c, err := net.DialTimeout("tcp", r.gateway.Addr().String(), time.Second); err == nil {
 		c.Close()
@@ -60,27 +63,27 @@ func TestDrainSendsEverybodyAway(t *testing.T) {
 	}
 }
 
-// Who was in the middle of its handshake when the drain began is sent away too,
-// and Run does not wait for it for ever.
+// Who says hello in the very moment when the drain begins is sent away too, and
+// Run does not wait for it for ever.
 func TestHelloDuringTheDrainIsSentAway(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var late []*gatewaytest.Reader
-	for range 10 {
+	for range 20 {
 		late = append(late, r.dial("u1", gatewaytest.Options{NoHello: true}))
 	}
-	r.eventually("all are in", func() bool { return r.gateway.door.held() == 10 })
+	r.eventually("all are in", func() bool { return r.gateway.door.held() == 20 })
 	done := make(chan error, 1)
 	go func() { done <- r.close() }()
-	r.eventually("it drains", func() bool { return r.gateway.Ready() != nil })
 	for i, c := range late {
-		if i == 9 { // behind the moment when stragglers are cut off
-			wait := time.NewTimer(4200 * time.Millisecond)
-			<-wait.C
+		hello, err := json.Marshal(map[string]any{"type": "hello", "token": r.token(fmt.Sprint("u", i), nil)})
+		if err != nil {
+			t.Fatal(err)
 		}
-		c.Send(map[string]any{"type": "hello", "token": r.token(fmt.Sprint("u", i), nil)})
-		code, _ := c.Ended()
-		if code != 1012 {
+		_ = c.SendKind(websocket.TextMessage, hello) // the goodbye may have come before it
+	}
+	for _, c := range late {
+		if code, _ := c.Ended(); code != 1012 {
 			t.Errorf("a hello during the drain ends with %d, want 1012", code)
 		}
 	}

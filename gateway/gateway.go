@@ -107,8 +107,10 @@ type Gateway struct {
 	door     *door
 	log      *slog.Logger
 
-	life context.Context    // of connections; ends when a drain has waited long enough
-	kill context.CancelFunc // ends life
+	open  context.Context    // ends when the drain begins
+	close context.CancelFunc // ends open
+	life  context.Context    // of connections; ends when a drain has waited long enough
+	kill  context.CancelFunc // ends life
 
 	address  atomic.Value // net.Addr, once Run listens
 	entrance sync.Mutex   // held while draining becomes true, and while running grows
@@ -142,6 +144,7 @@ func New(cfg Config, ps *Pools, readers *fanout.Readers, router Router, log *slo
 		door: newDoor(cfg), log: log, polling: turns{held: make(map[journal.Reader]*turn)},
 	}
 	g.life, g.kill = context.WithCancel(context.Background())
+	g.open, g.close = context.WithCancel(g.life)
 	g.upgrader = websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
 		ReadBufferSize:   1024,
@@ -206,6 +209,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.entrance.Lock()
 	g.draining.Store(true)
 	g.entrance.Unlock()
+	g.close()
 	g.drain()
 	stop, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()

@@ -76,6 +76,10 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 // known lets requests with a valid token through.
 func (g *Gateway) known(serve func(http.ResponseWriter, *http.Request, identity)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if g.draining.Load() {
+			refuse(w, http.StatusServiceUnavailable, time.Second, "draining", "this server is going away")
+			return
+		}
 		who, err := g.verifier.verify(bearerToken(r))
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", "Bearer")

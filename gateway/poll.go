@@ -86,6 +86,9 @@ func (g *Gateway) servePoll(w http.ResponseWriter, r *http.Request, who identity
 		case <-patience.C:
 			w.WriteHeader(http.StatusNoContent)
 			return
+		case <-g.open.Done():
+			w.WriteHeader(http.StatusNoContent)
+			return
 		case <-r.Context().Done():
 			return
 		}

@@ -286,13 +286,13 @@ func (ps *Pools) sessions() (all []*session) {
 }
 
 // polled notes that a reader has asked: it counts as connected until one ack
-// timeout from now.
+// timeout from now, and leaves then.
 func (ps *Pools) polled(r journal.Reader) {
 	p := ps.of(r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.here[r] == nil {
-		p.left[r] = time.Now()
+		p.left[r] = time.Now().Add(p.deps.ackTimeout)
 	}
 }
 

@@ -73,6 +73,7 @@ type answer struct {
 const (
 	maxQueue     = 512 << 10 // bytes queued before it catches up from the journal instead
 	maxQueueLen  = 512
+	maxRetries   = 32 << 10 // frames queued, which all sessions share, before retries are left out
 	maxBatch     = 64 << 10 // bytes written at once
 	catchUpStep  = 64       // messages read from the journal at a time
 	writeTimeout = 10 * time.Second
@@ -100,12 +101,13 @@ func (s *session) offer(f frame) {
 	}
 }
 
-// retry queues a further attempt. A session that is not live leaves it out: the
-// ledger asks again, or gives the reader up.
+// retry queues a further attempt. A session that has not come to the message
+// yet leaves it out, for it is about to be replayed; so does one that holds very
+// many, whose reader the ledger asks about again.
 func (s *session) retry(f frame) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending.code == 0 && s.live && !s.fullLocked() {
+	if s.ending.code == 0 && (s.live || f.attempt.Seq <= s.cursor) && len(s.queue) < maxRetries {
 		s.queueLocked(f)
 	}
 }
