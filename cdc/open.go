@@ -17,6 +17,10 @@ import (
 // looks at the slot again once it holds it: before that, another process may
 // still have moved it.
 func (l *Listener) open(ctx context.Context, c *catalog) (s *stream, err error) {
+	// The last stream may have ended within a transaction; it comes again whole.
+	if err := l.journal.DropSpool(ctx); err != nil {
+		return nil, err
+	}
 	conn, err := connectReplication(ctx, l.cfg.DSN)
 	if err != nil {
 		return nil, err

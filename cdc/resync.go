@@ -52,6 +52,9 @@ func Resync(ctx context.Context, cfg Config, j Journal, progress func(string)) e
 	if err != nil {
 		return fmt.Errorf("identify system: %w", err)
 	}
+	if err := j.DropSpool(ctx); err != nil {
+		return err
+	}
 	if err := r.dropSlot(ctx); err != nil {
 		return err
 	}
@@ -274,8 +277,5 @@ func (c *comparison) decide(ctx context.Context, rel *relation, key []byte, was 
 func (c *comparison) flush(ctx context.Context) error {
 	a := c.assembler
 	c.messages += len(a.open.Messages)
-	part := *a.open
-	part.Rows = a.rows.take()
-	a.open.Messages = nil
-	return c.journal.Append(ctx, part)
+	return c.journal.Append(ctx, a.part())
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"newswire/fanout/journal"
 )
@@ -92,6 +93,12 @@ func (b *rowBook) get(key []byte, lsn journal.LSN) (*rowState, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
+	return decodeRowAt(key, raw, lsn)
+}
+
+// decodeRowAt gives what the journal remembers of a row; nil for what only a
+// snapshot behind lsn has told.
+func decodeRowAt(key, raw []byte, lsn journal.LSN) (*rowState, error) {
 	s, err := decodeRowState(raw)
 	if err != nil {
 		return nil, fmt.Errorf("row %q: %w", key, err)
@@ -109,34 +116,33 @@ func (b *rowBook) set(key []byte, s *rowState) {
 	b.changed[string(key)] = s
 }
 
-// of calls each for every published row of a table.
+// of calls each for every published row of a table, as it was when of was
+// called: each may change the book.
 func (b *rowBook) of(n name, lsn journal.LSN, each func(key []byte, s *rowState) error) error {
 	prefix := rowPrefix(n)
-	var keys [][]byte
-	err := b.journal.Rows(prefix, func(key, _ []byte) error {
-		keys = append(keys, key)
-		return nil
+	changed := maps.Clone(b.changed)
+	err := b.journal.Rows(prefix, func(key, raw []byte) error {
+		s, mine := changed[string(key)]
+		delete(changed, string(key))
+		if !mine {
+			var err error
+			if s, err = decodeRowAt(key, raw, lsn); err != nil {
+				return err
+			}
+		}
+		if s == nil {
+			return nil
+		}
+		return each(key, s)
 	})
 	if err != nil {
 		return err
 	}
-	for _, key := range slices.Sorted(maps.Keys(b.changed)) {
-		if _, stored, err := b.journal.Row([]byte(key)); err != nil {
-			return err
-		} else if !stored && len(key) > len(prefix) && key[:len(prefix)] == string(prefix) {
-			keys = append(keys, []byte(key))
-		}
-	}
-	for _, key := range keys {
-		s, err := b.get(key, lsn)
-		if err != nil {
-			return err
-		}
-		if s == nil {
-			continue
-		}
-		if err := each(key, s); err != nil {
-			return err
+	for _, key := range slices.Sorted(maps.Keys(changed)) {
+		if s := changed[key]; s != nil && strings.HasPrefix(key, string(prefix)) {
+			if err := each([]byte(key), s); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -1,0 +1,544 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// parts cuts a commit as one that is spooled: all but the last are for Spool.
+func parts(c Commit, size int) (list []Commit) {
+	for len(c.Messages) > 0 || len(c.Rows) > 0 || len(list) == 0 {
+		part := c
+		part.Messages = c.Messages[:min(size, len(c.Messages))]
+		part.Rows = c.Rows[:min(size, len(c.Rows))]
+		part.Spooled = len(list)
+		list = append(list, part)
+		c.Messages, c.Rows = c.Messages[len(part.Messages):], c.Rows[len(part.Rows):]
+	}
+	return list
+}
+
+func mustSpool(t testing.TB, j *Journal, parts ...Commit) {
+	t.Helper()
+	for _, c := range parts {
+		if err := j.Spool(deadline(t), c); err != nil {
+			t.Fatalf("Spool: %v", err)
+		}
+	}
+}
+
+// appendSpooled appends a commit in parts.
+func appendSpooled(t testing.TB, j *Journal, c Commit, size int) {
+	t.Helper()
+	list := parts(c, size)
+	mustSpool(t, j, list[:len(list)-1]...)
+	mustAppend(t, j, list[len(list)-1])
+}
+
+func mustDrop(t testing.TB, j *Journal) {
+	t.Helper()
+	if err := j.DropSpool(deadline(t)); err != nil {
+		t.Fatalf("DropSpool: %v", err)
+	}
+}
+
+// withRows gives a commit a row per message, numbered from the first.
+func withRows(c Commit, first int) Commit {
+	for i := range c.Messages {
+		c.Rows = append(c.Rows, Row{fmt.Appendf(nil, "t/%03d", first+i), fmt.Appendf(nil, "of %s", c.LSN)})
+	}
+	return c
+}
+
+// wantNothingOf checks that no reader sees a message of c.
+func wantNothingOf(t *testing.T, j *Journal, head Seq, c Commit) {
+	t.Helper()
+	if j.Head() != head {
+		t.Fatalf("head is %d, want %d", j.Head(), head)
+	}
+	for _, m := range c.Messages {
+		if p, err := j.Find(m.ID); err != nil || p != (Place{Seq: head, Ahead: true}) {
+			t.Fatalf("Find(%s) = %+v, %v, want it ahead of the journal", m.ID, p, err)
+		}
+	}
+	for seq := head + 1; seq <= head+Seq(len(c.Messages)); seq++ {
+		if m, ok, err := j.Message(seq); ok || err != nil {
+			t.Fatalf("Message(%d) = %v, %v", seq, m, err)
+		}
+	}
+	if entries, err := j.Next(ended(), head, 10); err == nil {
+		t.Fatalf("Next(%d) = %d entries", head, len(entries))
+	}
+	if entries, err := j.Range(head, head+10); err != nil || len(entries) > 0 {
+		t.Fatalf("Range(%d) = %d entries, %v", head, len(entries), err)
+	}
+}
+
+// wantFound checks that every message is found by its ID, from after on.
+func wantFound(t *testing.T, j *Journal, after Seq, messages []Message) {
+	t.Helper()
+	for i := range messages {
+		seq, id := after+Seq(i)+1, messages[i].ID
+		if p, err := j.Find(id); err != nil || p != (Place{Seq: seq, Exact: true}) {
+			t.Fatalf("Find(%s) = %+v, %v, want %d", id, p, err, seq)
+		}
+		m, ok, err := j.MessageByID(id)
+		if err != nil || !ok {
+			t.Fatalf("MessageByID(%s): %v, %v", id, ok, err)
+		}
+		if err := sameMessage(m, &messages[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// spoolRecords counts what is kept in the spools' space.
+func spoolRecords(t *testing.T, j *Journal) (n int) {
+	t.Helper()
+	err := j.View(func(v View) error {
+		return v.keys(spaceSpools, nil, func([]byte) (bool, error) { n++; return true, nil })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestSpooledCommitIsSeenByNobodyThenByAllAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	j, end := start(t, dir)
+	first, last := commit(1, 0x10, 3, 50), commit(1, 0x30, 2, 50)
+	large := commit(1, 0x20, 100, 50)
+	large.Messages[41].Data = noise(1, 5*maxValue/2)
+	mustAppend(t, j, first)
+	list := parts(large, 15)
+	for _, part := range list[:len(list)-1] {
+		mustSpool(t, j, part)
+		wantNothingOf(t, j, 3, large)
+	}
+	mustAppend(t, j, list[len(list)-1])
+	if j.Head() != 103 {
+		t.Fatalf("head is %d behind the commit, want 103", j.Head())
+	}
+	wantFound(t, j, 3, large.Messages) // synced or not
+	wantMessages(t, read(t, j, 0, 7), 0, first, large)
+	mustAppend(t, j, last)
+	wantMessages(t, read(t, j, 0, 1000), 0, first, large, last)
+	mustSync(t, j)
+	if got := j.Confirmed(); got != last.End {
+		t.Errorf("Confirmed() = %s, want %s", got, last.End)
+	}
+	end()
+	j, _ = start(t, dir)
+	wantMessages(t, read(t, j, 0, 7), 0, first, large, last)
+	wantFound(t, j, 0, append(append(first.Messages, large.Messages...), last.Messages...))
+	if p, err := j.Find(ID{Epoch: 1, LSN: 0x20, Ordinal: 5000}); err != nil || p != (Place{Seq: 103}) {
+		t.Errorf("Find behind the spooled commit = %+v, %v", p, err)
+	}
+}
+
+// What a spooled commit is read from is the disk alone: it must not stay in
+// memory, and a follower waits for the sync.
+func TestSpooledMessagesAreNotKeptInMemory(t *testing.T) {
+	j, _ := open(t, t.TempDir())
+	appendSpooled(t, j, commit(1, 0x10, 50, 100), 20)
+	mustAppend(t, j, commit(1, 0x20, 1, 100))
+	if len(j.tail) != 1 {
+		t.Errorf("%d messages in memory, want the one that was not spooled", len(j.tail))
+	}
+	if m, ok, err := j.Message(7); err != nil || !ok || m.ID.Ordinal != 6 {
+		t.Errorf("Message(7) before the sync = %v, %v", m, err)
+	}
+	if entries, err := j.Next(ended(), 0, 10); err == nil {
+		t.Errorf("Next = %d entries that are not durable", len(entries))
+	}
+	if entries, err := j.Next(ended(), 50, 10); err != nil || len(entries) != 1 {
+		t.Errorf("Next behind the spooled commit = %d entries, %v", len(entries), err)
+	}
+	run(t, j)
+	if entries, err := j.Next(deadline(t), 0, 10); err != nil || len(entries) != 10 {
+		t.Errorf("Next = %d entries, %v", len(entries), err)
+	}
+	mustSync(t, j)
+	if len(j.unwritten) != 0 {
+		t.Errorf("%d parts are kept in memory that are on disk", len(j.unwritten))
+	}
+}
+
+func TestUnfinishedCommitIsGoneAfterARestartAndComesAgain(t *testing.T) {
+	dir := t.TempDir()
+	j, end := start(t, dir)
+	kept := withRows(commit(1, 0x10, 3, 50), 0)
+	mustAppend(t, j, kept)
+	large := withRows(commit(1, 0x20, 40, 50), 1)
+	list := parts(large, 10)
+	for n := 1; n < len(list); n++ {
+		mustSpool(t, j, list[:n]...)
+		end()
+		j, end = start(t, dir)
+		wantNothingOf(t, j, 3, large)
+		if n := spoolRecords(t, j); n != 0 {
+			t.Errorf("%d records are left", n)
+		}
+		want := map[string]string{"t/000": "of 0/10", "t/001": "of 0/10", "t/002": "of 0/10"}
+		if got := states(t, j, "t/"); !reflect.DeepEqual(got, want) {
+			t.Errorf("rows = %v, want those from before it", got)
+		}
+	}
+	appendSpooled(t, j, large, 10)
+	wantMessages(t, read(t, j, 0, 10), 0, kept, large)
+	end()
+	j, _ = start(t, dir)
+	wantMessages(t, read(t, j, 0, 10), 0, kept, large)
+	if got := states(t, j, "t/"); len(got) != 41 || got["t/001"] != "of 0/20" || got["t/000"] != "of 0/10" {
+		t.Errorf("rows = %v", got)
+	}
+}
+
+// A crash may come between any two of the records.
+func TestSpooledCommitTornAnywhereIsDroppedWhole(t *testing.T) {
+	dir := t.TempDir()
+	j, end := start(t, dir)
+	kept := withRows(commit(1, 0x10, 3, 50), 0)
+	mustAppend(t, j, kept)
+	rows := states(t, j, "")
+	end()
+	torn := withRows(commit(1, 0x20, 5, 50), 1)
+	torn.Messages[2].Data = noise(1, 3*maxValue/2)
+	for cut, all := 1, 2; cut < all; cut++ {
+		j, end = open(t, dir) // not running: what is queued is only looked at
+		appendSpooled(t, j, torn, 2)
+		var ops []op
+		for _, it := range j.queue[:len(j.queue)-1] {
+			ops = append(ops, it.update.ops...)
+		}
+		all = len(ops) + 1
+		err := j.db.Update(func(txn *badger.Txn) error {
+			for _, o := range ops[:cut] {
+				if err := write(txn, o); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		end()
+		j, end = start(t, dir)
+		wantNothingOf(t, j, 3, torn)
+		if n := spoolRecords(t, j); n != 0 {
+			t.Errorf("cut at %d of %d records: %d are left", cut, all, n)
+		}
+		if got := states(t, j, ""); !maps.Equal(got, rows) {
+			t.Errorf("cut at %d of %d records: rows = %v, want %v", cut, all, got, rows)
+		}
+		end()
+	}
+	j, _ = start(t, dir)
+	appendSpooled(t, j, torn, 2)
+	wantMessages(t, read(t, j, 0, 10), 0, kept, torn)
+}
+
+func TestSpooledCommitIsCommittedByOneSmallItem(t *testing.T) {
+	j := idle()
+	appendSpooled(t, j, commit(1, 0x10, 2*maxTxnOps, 1), maxTxnOps/4)
+	last := j.queue[len(j.queue)-1]
+	if len(last.update.ops) != 2 || last.after.Head != 2*maxTxnOps || last.after.Commit != 0x10 {
+		t.Errorf("the last item has %d records and leads to %+v", len(last.update.ops), last.after)
+	}
+	for _, it := range j.queue[:len(j.queue)-1] {
+		if it.after != (position{}) {
+			t.Fatalf("a part leads to %+v before the end is read", it.after)
+		}
+	}
+}
+
+func TestChangesKeepTheirPlaceWhileACommitIsSpooled(t *testing.T) {
+	dir := t.TempDir()
+	j, end := start(t, dir)
+	mustAppend(t, j, commit(1, 0x10, 1, 50))
+	list := parts(commit(1, 0x20, 20, 50), 7)
+	var want []Seq
+	for i, part := range list {
+		seq, err := j.AppendChange(deadline(t), Change{Name: fmt.Sprint("reader ", i)}, Update{})
+		if err != nil || seq != Seq(i+2) {
+			t.Fatalf("AppendChange = %d, %v", seq, err)
+		}
+		entries, err := j.Next(ended(), seq-1, 10) // at once
+		if err != nil || len(entries) != 1 || entries[0].Change == nil {
+			t.Fatalf("Next(%d) = %d entries, %v", seq-1, len(entries), err)
+		}
+		if err := j.WaitSynced(deadline(t), seq); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, seq)
+		if i < len(list)-1 {
+			mustSpool(t, j, part)
+		}
+	}
+	mustAppend(t, j, list[len(list)-1])
+	end()
+	j, _ = start(t, dir)
+	for i, e := range read(t, j, 1, 5) {
+		if e.Seq != Seq(i+2) || (e.Change != nil) != (i < len(want)) {
+			t.Errorf("entry %d: %+v", i, e)
+		}
+	}
+	if j.Head() != 24 {
+		t.Errorf("head is %d, want 24", j.Head())
+	}
+}
+
+func TestSpoolLeavesTheQueueToOthers(t *testing.T) {
+	j := idle()
+	c := commit(1, 0x10, 64, 1<<20)
+	var err error
+	for _, part := range parts(c, 1) {
+		if err = j.Spool(ended(), part); err != nil {
+			break
+		}
+	}
+	if err == nil || j.queued > maxSpoolQueue+2<<20 {
+		t.Errorf("%d bytes are queued, then %v; want a wait at %d", j.queued, err, maxSpoolQueue)
+	}
+	if _, err := j.AppendChange(ended(), Change{Name: "ann"}, Update{}); err != nil {
+		t.Errorf("AppendChange meanwhile: %v", err)
+	}
+}
+
+func TestSpooledRowsCountOnlyWithTheirCommit(t *testing.T) {
+	dir := t.TempDir()
+	j, end := start(t, dir)
+	mustAppend(t, j, rowsCommit(0x10, "a", "one", "b", "one", "c", "one"))
+	spooled := func(lsn LSN) (first, second, rest Commit) {
+		first = rowsCommit(lsn, "a", "two", "b", "", "d", "two")
+		second = rowsCommit(lsn, "a", "three", "b", "again", "e", "two")
+		rest = rowsCommit(lsn, "b", "", "e", "three")
+		second.Spooled, rest.Spooled = 1, 2
+		return first, second, rest
+	}
+	before := map[string]string{"a": "one", "b": "one", "c": "one"}
+	within := map[string]string{"a": "three", "b": "again", "c": "one", "d": "two", "e": "two"}
+	after := map[string]string{"a": "three", "c": "one", "d": "two", "e": "three"}
+	want := func(when string, want map[string]string) {
+		t.Helper()
+		if got := states(t, j, ""); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: rows = %v, want %v", when, got, want)
+		}
+		for _, key := range []string{"a", "b", "c", "d", "e"} {
+			got, ok, err := j.Row([]byte(key))
+			if _, there := want[key]; err != nil || string(got) != want[key] || ok != there {
+				t.Errorf("%s: Row(%s) = %q, %t, %v", when, key, got, ok, err)
+			}
+		}
+	}
+	first, second, rest := spooled(0x20)
+	mustSpool(t, j, first, second)
+	want("spooled, perhaps not written", within)
+	if err := j.ApplySync(deadline(t), Update{}); err != nil {
+		t.Fatal(err)
+	}
+	want("spooled and written", within)
+	mustDrop(t, j)
+	want("dropped", before)
+	mustSpool(t, j, first, second)
+	mustAppend(t, j, rest)
+	want("committed", after)
+	end()
+	j, end = start(t, dir)
+	want("committed and reopened", after)
+	first, second, _ = spooled(0x30)
+	mustSpool(t, j, first, second)
+	end()
+	j, end = start(t, dir)
+	want("unfinished and reopened", after)
+	// Nobody keeps what no longer counts.
+	if gone, err := j.Expire(deadline(t), time.Time{}, 0, nil); gone != 0 || err != nil {
+		t.Fatal(gone, err)
+	}
+	want("mended", after)
+	end()
+	j, _ = start(t, dir)
+	want("mended and reopened", after)
+	if len(j.spools.Dropped) != 0 || j.spools.Mended != j.spools.Last {
+		t.Errorf("the journal still remembers %+v", j.spools)
+	}
+	records := 0
+	err := j.View(func(v View) error {
+		return v.Scan(spaceRows, nil, func(_, record []byte) (bool, error) {
+			records++
+			if record[0] != recordRow {
+				t.Errorf("record %q is not plain", record)
+			}
+			return true, nil
+		})
+	})
+	if err != nil || records != len(after) {
+		t.Errorf("%d records of rows, %v, want %d", records, err, len(after))
+	}
+}
+
+func TestRepeatOfASpooledCommitChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	j, end := start(t, dir)
+	c := withRows(commit(1, 0x10, 20, 50), 0)
+	appendSpooled(t, j, c, 8)
+	mustAppend(t, j, rowsCommit(0x20, "t/000", "later"))
+	for _, reopen := range []bool{false, true} {
+		if reopen {
+			end()
+			j, end = start(t, dir)
+		}
+		appendSpooled(t, j, c, 8) // in the same parts
+		appendSpooled(t, j, c, 3) // in others
+		mustAppend(t, j, c)       // whole
+		if err := j.ApplySync(deadline(t), Update{}); err != nil {
+			t.Fatal(err)
+		}
+		wantMessages(t, read(t, j, 0, 10), 0, c)
+		if n := spoolRecords(t, j); n != 20 {
+			t.Errorf("%d spooled records, want the 20 of the commit", n)
+		}
+		if state, _, err := j.Row([]byte("t/000")); string(state) != "later" || err != nil {
+			t.Errorf("row = %q, %v", state, err)
+		}
+	}
+}
+
+func TestPartsOfAnotherCommitAreRefused(t *testing.T) {
+	j, _ := start(t, t.TempDir())
+	list := parts(commit(1, 0x10, 30, 10), 10)
+	other := parts(commit(1, 0x20, 30, 10), 10)
+	refused := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, ErrSpool) {
+			t.Errorf("%s = %v, want ErrSpool", what, err)
+		}
+	}
+	refused("Spool of a second part", j.Spool(deadline(t), list[1]))
+	refused("Append of a last part", j.Append(deadline(t), list[2]))
+	mustSpool(t, j, list[0])
+	refused("Spool of the same part again", j.Spool(deadline(t), list[0]))
+	refused("Spool of a third part", j.Spool(deadline(t), list[2]))
+	refused("Spool of another commit", j.Spool(deadline(t), other[0]))
+	refused("Append of another commit", j.Append(deadline(t), commit(1, 0x20, 1, 10)))
+	refused("Append of the whole commit", j.Append(deadline(t), commit(1, 0x10, 1, 10)))
+	again := list[1]
+	again.Messages = list[0].Messages
+	refused("Spool of the same messages", j.Spool(deadline(t), again))
+	mustSpool(t, j, list[1])
+	mustAppend(t, j, list[2])
+	wantMessages(t, read(t, j, 0, 10), 0, commit(1, 0x10, 30, 10))
+}
+
+func TestSpooledMessagesAreGivenToTheOneWhoSpools(t *testing.T) {
+	j, _ := start(t, t.TempDir())
+	c := commit(1, 0x20, 30, 10)
+	c.Messages[3].Data = noise(3, maxValue+1)
+	list := parts(c, 10)
+	mustSpool(t, j, list[0])
+	if err := j.ApplySync(deadline(t), Update{}); err != nil { // one part on disk, one perhaps not
+		t.Fatal(err)
+	}
+	mustSpool(t, j, list[1])
+	for i := range c.Messages {
+		m, ok, err := j.MessageByID(c.Messages[i].ID)
+		if err != nil || ok != (i < 20) {
+			t.Fatalf("MessageByID of message %d: %v, %v", i, ok, err)
+		}
+		if ok {
+			if err := sameMessage(m, &c.Messages[i]); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	mustDrop(t, j)
+	if _, ok, err := j.MessageByID(c.Messages[0].ID); ok || err != nil {
+		t.Errorf("MessageByID of a dropped message: %v, %v", ok, err)
+	}
+	if n := spoolRecords(t, j); n != 0 {
+		t.Errorf("%d records of a dropped commit are left", n)
+	}
+}
+
+func TestExpireTakesSpooledCommitsFromTheFront(t *testing.T) {
+	dir := t.TempDir()
+	j, end := start(t, dir)
+	all := []Commit{commit(1, 0x10, 5, 10), commit(1, 0x20, 30, 10), commit(1, 0x30, 5, 10), commit(1, 0x40, 30, 10)}
+	all[1].Messages[2].Data, all[1].Messages[20].Data = noise(1, 2*maxValue+1), noise(2, 2*maxValue+1)
+	var messages []Message
+	for i, c := range all {
+		if i%2 == 0 {
+			mustAppend(t, j, c)
+		} else {
+			appendSpooled(t, j, c, 9)
+		}
+		messages = append(messages, c.Messages...)
+	}
+	mustSync(t, j)
+	var told []Seq
+	for _, through := range []Seq{3, 7, 12, 34, 35, 38, 50} {
+		_, err := j.Expire(deadline(t), time.Now(), through, func(_ *Update, seq Seq) { told = append(told, seq) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if j.Oldest() != through+1 || len(told) != int(through) {
+				t.Fatalf("oldest is %d, %d entries were told gone; want all through %d", j.Oldest(), len(told), through)
+			}
+			wantMessages(t, read(t, j, 0, 7), through, Commit{Messages: messages[through:]})
+			wantFound(t, j, through, messages[through:])
+			for _, m := range messages[:through] {
+				if p, err := j.Find(m.ID); err != nil || p != (Place{Gone: true}) {
+					t.Fatalf("Find(%s) of what has gone = %+v, %v", m.ID, p, err)
+				}
+			}
+			end()
+			j, end = start(t, dir)
+		}
+	}
+	if len(j.extents) != 1 || spoolRecords(t, j) != 20 {
+		t.Errorf("%d extents with %d records are left, want 1 with 20", len(j.extents), spoolRecords(t, j))
+	}
+}
+
+func TestExtentSurvivesItsRecord(t *testing.T) {
+	x := extent{7, 500_000, 3, ID{1, 0x20, 0}, ID{1, 0x20, 499_999}}
+	got, err := decodeExtent(7, x.encode())
+	if err != nil || got != x {
+		t.Errorf("extent %+v is read as %+v, %v", x, got, err)
+	}
+	if _, err := decodeExtent(7, x.encode()[1:]); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a shortened record: %v, want ErrDamaged", err)
+	}
+}
+
+func FuzzDecodeRow(f *testing.F) {
+	f.Add(plainRow([]byte("state")))
+	f.Add(rowRecord{7, nil, []byte("new")}.encode())
+	f.Add(rowRecord{7, []byte("old"), nil}.encode())
+	f.Add(rowRecord{7, []byte{}, []byte{}}.encode())
+	f.Fuzz(func(t *testing.T, record []byte) {
+		r, err := decodeRow([]byte("key"), record)
+		if err != nil {
+			if !errors.Is(err, ErrDamaged) {
+				t.Errorf("error %v is not ErrDamaged", err)
+			}
+			return
+		}
+		if again := r.encode(); r.spool > 0 && len(again) <= len(record) {
+			back, err := decodeRow(nil, again)
+			if err != nil || back.spool != r.spool || !bytes.Equal(back.former, r.former) || !bytes.Equal(back.state, r.state) {
+				t.Errorf("%x reads as %+v, that as %+v, %v", record, r, back, err)
+			}
+		}
+	})
+}
