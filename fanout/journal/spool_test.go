@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -148,25 +149,37 @@ func TestSpooledCommitIsSeenByNobodyThenByAllAtOnce(t *testing.T) {
 // memory, and a follower waits for the sync.
 func TestSpooledMessagesAreNotKeptInMemory(t *testing.T) {
 	j, _ := open(t, t.TempDir())
-	appendSpooled(t, j, commit(1, 0x10, 50, 100), 20)
-	mustAppend(t, j, commit(1, 0x20, 1, 100))
-	if len(j.tail) != 1 {
-		t.Errorf("%d messages in memory, want the one that was not spooled", len(j.tail))
+	first, large, last := commit(1, 0x10, 2, 100), commit(1, 0x20, 50, 100), commit(1, 0x30, 1, 100)
+	mustAppend(t, j, first)
+	list := parts(large, 20)
+	mustSpool(t, j, list[0])
+	batch := j.takeQueue() // the first part is on disk, and the others wait
+	if err := j.commit(batch); err != nil {
+		t.Fatal(err)
 	}
-	if m, ok, err := j.Message(7); err != nil || !ok || m.ID.Ordinal != 6 {
-		t.Errorf("Message(7) before the sync = %v, %v", m, err)
+	j.written(batch)
+	mustSpool(t, j, list[1])
+	mustAppend(t, j, list[2], last)
+	if len(j.tail) != 3 {
+		t.Errorf("%d messages in memory, want the three that were not spooled", len(j.tail))
 	}
-	if entries, err := j.Next(ended(), 0, 10); err == nil {
+	wantFound(t, j, 0, slices.Concat(first.Messages, large.Messages, last.Messages))
+	if entries, err := j.Range(2, j.Head()); err != nil || len(entries) != 0 {
+		t.Errorf("Range = %d entries that are not durable, %v", len(entries), err)
+	}
+	if entries, err := j.Next(ended(), 2, 10); err == nil {
 		t.Errorf("Next = %d entries that are not durable", len(entries))
 	}
-	if entries, err := j.Next(ended(), 50, 10); err != nil || len(entries) != 1 {
+	if entries, err := j.Next(ended(), 52, 10); err != nil || len(entries) != 1 {
 		t.Errorf("Next behind the spooled commit = %d entries, %v", len(entries), err)
 	}
 	run(t, j)
-	if entries, err := j.Next(deadline(t), 0, 10); err != nil || len(entries) != 10 {
+	if entries, err := j.Next(deadline(t), 2, 10); err != nil || len(entries) != 10 {
 		t.Errorf("Next = %d entries, %v", len(entries), err)
 	}
 	mustSync(t, j)
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if len(j.unwritten) != 0 {
 		t.Errorf("%d parts are kept in memory that are on disk", len(j.unwritten))
 	}
@@ -461,6 +474,9 @@ func TestSpooledMessagesAreGivenToTheOneWhoSpools(t *testing.T) {
 		}
 	}
 	mustDrop(t, j)
+	if err := j.ApplySync(deadline(t), Update{}); err != nil {
+		t.Fatal(err)
+	}
 	if _, ok, err := j.MessageByID(c.Messages[0].ID); ok || err != nil {
 		t.Errorf("MessageByID of a dropped message: %v, %v", ok, err)
 	}
