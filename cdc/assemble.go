@@ -148,6 +148,7 @@ func (a *assembler) spillAfter(ctx context.Context, parts int, err error) error 
 		return fmt.Errorf("store transaction %s: %w", a.open.LSN, err)
 	}
 	a.open.Spooled++
+	a.open.Messages = make([]journal.Message, 0, spoolMessages) // more is likely to follow
 	return nil
 }
 

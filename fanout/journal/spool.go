@@ -133,6 +133,7 @@ func inOrder(c Commit) error {
 // neither the head nor the position.
 func (j *Journal) spoolLocked(c Commit, records [][]byte, rows []spooledRow) {
 	it := &item{part: true}
+	it.update.ops = make([]op, 0, len(records)+len(rows)+1)
 	if j.spool == nil {
 		j.spools.Last++
 		j.spools.Open = true
