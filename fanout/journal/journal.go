@@ -91,6 +91,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 		WithMemTableSize(memTable).
 		WithNumMemtables(3).
 		WithNumCompactors(2).
+		WithCompression(options.None). // a compressing builder takes several times a table in memory; text shrinks by a third
 		WithBlockCacheSize(32 << 20).
 		WithDetectConflicts(false). // one goroutine writes
 		WithChecksumVerificationMode(options.OnTableAndBlockRead).
