@@ -383,4 +383,3 @@ func TestSpooledMessagesAreGivenToTheOneWhoSpools(t *testing.T) {
 		t.Errorf("%d records of a dropped commit are left", n)
 	}
 }
-
