@@ -80,7 +80,7 @@ func (l *Ledger) readLocked(e *entry, r journal.Reader, now time.Time, how how) 
 		how = howLate
 		l.cancelLocked(e, r, CauseAcked)
 	case e.flying(r):
-		how = howLate // Settle decides: Kafka's answer makes it handed over
+		how = howLate                    // Settle decides: Kafka's answer makes it handed over
 		l.cancelLocked(e, r, CauseAcked) // now, for a crash may come before the answer
 	default:
 		if e.takeBack(r) {

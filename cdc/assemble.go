@@ -34,11 +34,12 @@ type assembler struct {
 	journal   Journal
 	relations map[uint32]shape // by the server's number
 
-	open    *journal.Commit // the transaction being read; nil between two
+	open    *journal.Commit // the transaction being read, without what was spooled; nil between two
+	bytes   int             // about what its messages take
 	repeat  bool            // the journal has the open transaction for certain
 	ordinal uint32          // of the next row change in it
 	rows    rowBook
-	deleted map[string]deletion // by row key, in the open transaction
+	deleted map[string]deletion // by row key, in the open transaction since it was last spooled
 }
 
 // shape is what a Relation message said: of a mapped table, either its
@@ -58,7 +59,7 @@ func newAssembler(tables []*table, s shapes, epoch uint16, j Journal, m *metrics
 		metrics:   m,
 		journal:   j,
 		relations: make(map[uint32]shape),
-		rows:      rowBook{journal: j},
+		rows:      rowBook{journal: j, epoch: epoch},
 	}
 	for _, t := range tables {
 		a.tables[t.name] = t
@@ -79,13 +80,14 @@ func (a *assembler) step(ctx context.Context, m pglogrepl.Message) (done *journa
 	case *pglogrepl.RelationMessage:
 		return nil, 0, a.relation(ctx, m)
 	case *pglogrepl.InsertMessage:
-		return nil, 0, a.insert(m)
+		return nil, 0, a.spillAfter(ctx, 1, a.insert(m))
 	case *pglogrepl.UpdateMessage:
-		return nil, 0, a.update(ctx, m)
+		return nil, 0, a.spillAfter(ctx, 1, a.update(ctx, m))
 	case *pglogrepl.DeleteMessage:
-		return nil, 0, a.delete(m)
+		// A row that moves is deleted and inserted at once: not between the two.
+		return nil, 0, a.spillAfter(ctx, 2, a.delete(m))
 	case *pglogrepl.TruncateMessage:
-		return nil, 0, a.truncate(m)
+		return nil, 0, a.truncate(ctx, m)
 	case *pglogrepl.LogicalDecodingMessage:
 		// Outside of a transaction it stands where the server has come to: all
 		// that committed before it was sent before it.
@@ -117,14 +119,53 @@ func (a *assembler) commit(m *pglogrepl.CommitMessage) (*journal.Commit, error) 
 	if a.open == nil || a.open.LSN != journal.LSN(m.CommitLSN) {
 		return nil, fmt.Errorf("commit %s without its begin: %w", m.CommitLSN, ErrMalformed)
 	}
-	done := a.open
+	done := a.part()
 	a.open = nil
-	done.Messages = slices.DeleteFunc(done.Messages, func(m journal.Message) bool { return m.Action == "" })
-	done.Rows = a.rows.take()
-	a.deleted = nil
 	done.End = journal.LSN(m.TransactionEndLSN)
 	a.metrics.transactions.Inc()
-	return done, nil
+	return &done, nil
+}
+
+// A transaction that grows beyond one of these goes to the journal in parts, so
+// that memory does not grow with it. They are large enough that what editors
+// do stays one part: only within a part are a deletion and an insertion of the
+// same row one change.
+const (
+	spoolMessages = 5000
+	spoolBytes    = 4 << 20
+)
+
+// spillAfter gives the journal what the open transaction holds once that is so
+// many times a part, unless the change before it has failed.
+func (a *assembler) spillAfter(ctx context.Context, parts int, err error) error {
+	if err != nil || a.open == nil {
+		return err
+	}
+	if max(len(a.open.Messages), len(a.rows.changed)) < parts*spoolMessages && a.bytes < parts*spoolBytes {
+		return nil
+	}
+	if err := a.journal.Spool(ctx, a.part()); err != nil {
+		return fmt.Errorf("store transaction %s: %w", a.open.LSN, err)
+	}
+	a.open.Spooled++
+	a.open.Messages = make([]journal.Message, 0, spoolMessages) // more is likely to follow
+	return nil
+}
+
+// part takes out of the open transaction what it holds.
+func (a *assembler) part() journal.Commit {
+	part := *a.open
+	part.Messages = slices.DeleteFunc(part.Messages, func(m journal.Message) bool { return m.Action == "" })
+	part.Rows = a.rows.take()
+	a.open.Messages, a.bytes, a.deleted = nil, 0, nil
+	return part
+}
+
+// add puts a message into the open transaction.
+func (a *assembler) add(m journal.Message) {
+	const rest = 256 // everything but key and data
+	a.open.Messages = append(a.open.Messages, m)
+	a.bytes += rest + len(m.Key) + len(m.Data)
 }
 
 // relation learns a table's shape, which the server sends before the first row

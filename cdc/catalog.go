@@ -102,6 +102,14 @@ func readSlot(ctx context.Context, conn *pgx.Conn, slot string) (s slotState, er
 // lost tells a slot whose log PostgreSQL has removed. That is final.
 func (s slotState) lost() bool { return s.walStatus == "lost" }
 
+// inUse tells in a sentence who has the slot.
+func (s slotState) inUse(slot string) error {
+	if s.activePID == 0 {
+		return fmt.Errorf("replication slot %q is being read by another process; waiting for it to end", slot)
+	}
+	return fmt.Errorf("replication slot %q is being read by the PostgreSQL process %d, of another newswire perhaps; waiting for it to end", slot, s.activePID)
+}
+
 // misfit tells in a sentence what keeps a slot that exists from being read, or
 // is nil.
 func (s slotState) misfit(slot string) error {

@@ -160,7 +160,7 @@ func (a *assembler) leave(r *relation, key []byte, whole bool, old *pglogrepl.Tu
 	return nil
 }
 
-func (a *assembler) truncate(m *pglogrepl.TruncateMessage) error {
+func (a *assembler) truncate(ctx context.Context, m *pglogrepl.TruncateMessage) error {
 	for _, id := range m.RelationIDs {
 		s, ordinal, err := a.change(id)
 		if err != nil {
@@ -178,7 +178,7 @@ func (a *assembler) truncate(m *pglogrepl.TruncateMessage) error {
 			}
 			ordinal = a.ordinal // each retract has an ordinal of its own
 			a.ordinal++
-			return nil
+			return a.spillAfter(ctx, 1, nil)
 		})
 		if err != nil {
 			return err
@@ -202,7 +202,7 @@ func (a *assembler) decide(r *relation, key []byte, was *rowState, next *article
 		m.Key = json.RawMessage(key[len(rowPrefix(r.table.name)):])
 		m.Data = m.Key
 		a.rows.set(key, nil)
-		a.open.Messages = append(a.open.Messages, m)
+		a.add(m)
 		return nil
 	case was == nil:
 		a.count(rowPublish)
@@ -219,7 +219,7 @@ func (a *assembler) decide(r *relation, key []byte, was *rowState, next *article
 		m.Former = without(was.tags, next.tags)
 	}
 	m.Key, m.Tags, m.Data, m.Truncated = next.key, next.tags, next.data, next.truncated
-	a.open.Messages = append(a.open.Messages, m)
+	a.add(m)
 	if len(r.key) > 0 {
 		a.rows.set(key, &rowState{id: id, hashes: next.hashes, tags: next.tags})
 	}
@@ -277,16 +277,11 @@ func (r *relation) oldKey(kind uint8, old *pglogrepl.TupleData, present []byte) 
 // lastData gives the data of an earlier message; nil when it is no longer
 // kept, or was not whole.
 func (a *assembler) lastData(id journal.ID) (json.RawMessage, error) {
-	for i := range a.open.Messages {
-		if m := &a.open.Messages[i]; m.ID == id && !m.Truncated {
-			return m.Data, nil
-		}
+	at, open := slices.BinarySearchFunc(a.open.Messages, id, func(m journal.Message, id journal.ID) int { return m.ID.Compare(id) })
+	if open && !a.open.Messages[at].Truncated {
+		return a.open.Messages[at].Data, nil
 	}
-	place, err := a.journal.Find(id)
-	if err != nil || !place.Exact {
-		return nil, err
-	}
-	m, kept, err := a.journal.Message(place.Seq)
+	m, kept, err := a.journal.MessageByID(id)
 	if err != nil || !kept || m.Truncated {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -28,8 +29,12 @@ const patience = 30 * time.Second
 type memJournal struct {
 	mu        sync.Mutex // guards the rest
 	changed   chan struct{}
-	appended  []journal.Commit // every call, repeats included
-	last      journal.LSN      // commit record of the last new commit
+	appended  []journal.Commit  // every call, repeats included
+	parts     []journal.Commit  // every call of Spool
+	spooled   []journal.Commit  // of the open commit
+	dropped   int               // commits that were not finished
+	before    map[string][]byte // rows as they were before the open commit
+	last      journal.LSN       // commit record of the last new commit
 	messages  []journal.Message
 	read      journal.LSN
 	confirmed journal.LSN
@@ -64,22 +69,63 @@ func (j *memJournal) Append(ctx context.Context, c journal.Commit) error {
 	defer j.mu.Unlock()
 	j.appended = append(j.appended, c)
 	if c.LSN > j.last || c.Epoch > j.source.Epoch {
+		if c.Spooled != len(j.spooled) {
+			return fmt.Errorf("commit %s tells of %d parts, %d were spooled", c.LSN, c.Spooled, len(j.spooled))
+		}
 		if !c.Part {
 			j.last = c.LSN
 		}
-		j.messages = append(j.messages, c.Messages...)
-		for _, r := range c.Rows {
-			if r.State == nil {
-				delete(j.rows, string(r.Key))
-			} else {
-				j.rows[string(r.Key)] = r.State
-			}
+		for _, part := range j.spooled {
+			j.messages = append(j.messages, part.Messages...)
 		}
+		j.messages = append(j.messages, c.Messages...)
+		j.setRowsLocked(c.Rows)
+		j.spooled, j.before = nil, nil
 	}
 	if c.Part {
 		j.touchLocked()
 	} else {
 		j.raiseLocked(c.End)
+	}
+	return nil
+}
+
+func (j *memJournal) setRowsLocked(rows []journal.Row) {
+	for _, r := range rows {
+		if r.State == nil {
+			delete(j.rows, string(r.Key))
+		} else {
+			j.rows[string(r.Key)] = r.State
+		}
+	}
+}
+
+func (j *memJournal) Spool(_ context.Context, c journal.Commit) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.parts = append(j.parts, c)
+	j.touchLocked()
+	if c.LSN <= j.last && c.Epoch <= j.source.Epoch {
+		return nil
+	}
+	if c.Spooled != len(j.spooled) || len(j.spooled) > 0 && j.spooled[0].LSN != c.LSN {
+		return fmt.Errorf("part %d of %s comes behind %d others", c.Spooled, c.LSN, len(j.spooled))
+	}
+	if j.before == nil {
+		j.before = maps.Clone(j.rows)
+	}
+	j.spooled = append(j.spooled, c)
+	j.setRowsLocked(c.Rows)
+	return nil
+}
+
+func (j *memJournal) DropSpool(context.Context) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.spooled != nil {
+		j.rows, j.spooled, j.before = j.before, nil, nil
+		j.dropped++
+		j.touchLocked()
 	}
 	return nil
 }
@@ -155,21 +201,21 @@ func (j *memJournal) FillRows(_ context.Context, rows func(yield func(journal.Ro
 	return nil
 }
 
-func (j *memJournal) Find(id journal.ID) (journal.Place, error) {
+func (j *memJournal) MessageByID(id journal.ID) (*journal.Message, bool, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for i, m := range j.messages {
-		if m.ID == id {
-			return journal.Place{Seq: journal.Seq(i + 1), Exact: true}, nil
+	lists := [][]journal.Message{j.messages}
+	for _, part := range j.spooled {
+		lists = append(lists, part.Messages)
+	}
+	for _, list := range lists {
+		for i := range list {
+			if list[i].ID == id {
+				return &list[i], true, nil
+			}
 		}
 	}
-	return journal.Place{}, nil
-}
-
-func (j *memJournal) Message(seq journal.Seq) (*journal.Message, bool, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return &j.messages[seq-1], true, nil
+	return nil, false, nil
 }
 
 // hold stops confirming; release confirms all that was read and goes on.

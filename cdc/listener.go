@@ -26,6 +26,11 @@ type Journal interface {
 	// accepted, before the sync, and blocks while the journal's queue is full.
 	// A commit at or below the last one is taken silently without effect.
 	Append(ctx context.Context, c journal.Commit) error
+	// Spool stores a part of a commit whose end has not been read; Append of
+	// the rest, which tells how many parts there were, commits them all.
+	Spool(ctx context.Context, c journal.Commit) error
+	// DropSpool forgets what was spooled of a commit whose end will not come.
+	DropSpool(ctx context.Context) error
 	// Advance notes that everything up to lsn was read and made no message.
 	Advance(ctx context.Context, lsn journal.LSN) error
 	// Confirmed is the position up to which everything is synced: all that
@@ -40,15 +45,16 @@ type Journal interface {
 	// on in its own: from lsn on, synced when it returns.
 	Rebase(ctx context.Context, s journal.Source, lsn journal.LSN) error
 	// Row gives what the journal remembers of a row behind all commits that it
-	// has accepted; Rows calls each for all whose key begins with prefix.
+	// has accepted and what is spooled; Rows calls each for all whose key
+	// begins with prefix, as they stand when it is called.
 	Row(key []byte) (state []byte, ok bool, err error)
 	Rows(prefix []byte, each func(key, state []byte) error) error
 	// FillRows records what is to be remembered of rows outside of any commit,
 	// synced when it returns.
 	FillRows(ctx context.Context, rows func(yield func(journal.Row) bool)) error
-	// Find and Message give the last message about a row.
-	Find(id journal.ID) (journal.Place, error)
-	Message(seq journal.Seq) (m *journal.Message, kept bool, err error)
+	// MessageByID gives a message, a spooled one too; kept is false for one
+	// that is not there, or no longer.
+	MessageByID(id journal.ID) (m *journal.Message, kept bool, err error)
 }
 
 // Backoff between two tries to open the stream: full jitter below a limit that

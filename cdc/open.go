@@ -17,6 +17,10 @@ import (
 // looks at the slot again once it holds it: before that, another process may
 // still have moved it.
 func (l *Listener) open(ctx context.Context, c *catalog) (s *stream, err error) {
+	// The last stream may have ended within a transaction; it comes again whole.
+	if err := l.journal.DropSpool(ctx); err != nil {
+		return nil, err
+	}
 	conn, err := connectReplication(ctx, l.cfg.DSN)
 	if err != nil {
 		return nil, err
@@ -38,6 +42,9 @@ func (l *Listener) open(ctx context.Context, c *catalog) (s *stream, err error) 
 		return nil, err
 	}
 	if _, began := l.journal.Source(); !began {
+		if before.active { // not worth reading whole tables for
+			return nil, before.inUse(l.cfg.Slot)
+		}
 		if err := l.fill(ctx, c); err != nil {
 			return nil, err
 		}
@@ -87,10 +94,8 @@ func (l *Listener) start(ctx context.Context, conn *pgconn.PgConn, s slotState) 
 	switch {
 	case err == nil:
 		return nil
-	case pgCode(err) == codeObjectInUse && s.activePID != 0:
-		return fmt.Errorf("replication slot %q is being read by the PostgreSQL process %d, of another newswire perhaps; waiting for it to end", l.cfg.Slot, s.activePID)
 	case pgCode(err) == codeObjectInUse:
-		return fmt.Errorf("replication slot %q is being read by another process; waiting for it to end", l.cfg.Slot)
+		return s.inUse(l.cfg.Slot)
 	}
 	return fmt.Errorf("start slot %q: %w", l.cfg.Slot, err)
 }
@@ -98,7 +103,7 @@ func (l *Listener) start(ctx context.Context, conn *pgconn.PgConn, s slotState) 
 // join checks that the slot continues what the journal holds, or begins the
 // journal's history with it.
 func (l *Listener) join(ctx context.Context, system pglogrepl.IdentifySystemResult, s slotState) (journal.Source, error) {
-	now := journal.Source{SystemID: system.SystemID, Timeline: system.Timeline, Slot: l.cfg.Slot, Epoch: 1}
+	now := journal.Source{SystemID: system.SystemID, Timeline: system.Timeline, Slot: l.cfg.Slot, Epoch: firstEpoch}
 	known, began := l.journal.Source()
 	confirmed := l.journal.Confirmed()
 	if began {

@@ -55,6 +55,9 @@ func Resync(ctx context.Context, cfg Config, j Journal, progress func(string)) e
 	if err := r.mayRead(ctx); err != nil {
 		return err
 	}
+	if err := j.DropSpool(ctx); err != nil {
+		return err
+	}
 	if err := r.dropSlot(ctx); err != nil {
 		return err
 	}
@@ -164,7 +167,7 @@ func serverMajor(conn *pgconn.PgConn) int {
 // source is the history from now on. Where its positions cannot be compared
 // with the journal's, it is a new epoch.
 func (r *resync) source(system pglogrepl.IdentifySystemResult, at journal.LSN) journal.Source {
-	s := journal.Source{SystemID: system.SystemID, Timeline: system.Timeline, Slot: r.cfg.Slot, Epoch: 1}
+	s := journal.Source{SystemID: system.SystemID, Timeline: system.Timeline, Slot: r.cfg.Slot, Epoch: firstEpoch}
 	known, began := r.journal.Source()
 	if !began {
 		return s
@@ -189,8 +192,12 @@ func (r *resync) learn(ctx context.Context, snapshot string, at journal.LSN) err
 	return nil
 }
 
-// compareStep is how many messages are journaled together.
-const compareStep = 500
+// compareStep and compareBytes are how many messages, and of what size, are
+// journaled together: well within one transaction of the journal.
+const (
+	compareStep  = 500
+	compareBytes = 1 << 20
+)
 
 // compare journals what differs, table by table.
 func (r *resync) compare(ctx context.Context, epoch uint16, snapshot string, at journal.LSN) error {
@@ -215,6 +222,7 @@ type comparison struct {
 	table     *table
 	rows      int
 	messages  int
+	bytes     int                 // of the messages that are not journaled yet
 	seen      map[uint64]struct{} // hashes of the published rows' keys
 }
 
@@ -291,10 +299,14 @@ func (c *comparison) decide(ctx context.Context, rel *relation, key []byte, was 
 	a := c.assembler
 	ordinal := a.ordinal
 	a.ordinal++
+	made := len(a.open.Messages)
 	if err := a.decide(rel, key, was, next, ordinal); err != nil {
 		return err
 	}
-	if len(a.open.Messages) < compareStep {
+	for _, m := range a.open.Messages[made:] {
+		c.bytes += len(m.Data)
+	}
+	if len(a.open.Messages) < compareStep && c.bytes < compareBytes {
 		return nil
 	}
 	return c.flush(ctx)
@@ -303,8 +315,6 @@ func (c *comparison) decide(ctx context.Context, rel *relation, key []byte, was 
 func (c *comparison) flush(ctx context.Context) error {
 	a := c.assembler
 	c.messages += len(a.open.Messages)
-	part := *a.open
-	part.Rows = a.rows.take()
-	a.open.Messages = nil
-	return c.journal.Append(ctx, part)
+	c.bytes = 0
+	return c.journal.Append(ctx, a.part())
 }

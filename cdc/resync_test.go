@@ -137,3 +137,30 @@ func TestResyncAgainstAnotherServerBeginsANewEpoch(t *testing.T) {
 		t.Errorf("source = %+v", s)
 	}
 }
+
+func TestResyncAgainstAnotherServerKnowsWhatWasFilled(t *testing.T) {
+	t.Parallel()
+	db, j := pgtest.New(t, pgtest.WithoutSlot()), newMemJournal()
+	db.Exec(`INSERT INTO articles (id, title, tags, status) VALUES (1, 'stays', '{tech}', 'published'), (2, 'goes', '{ai}', 'published')`)
+	db.Slot = db.Name + "_slot"
+	db.CreateSlot(db.Slot)
+	cfg := published(db)
+	listen(t, cfg, j).ready().halt()
+	j.mu.Lock()
+	for key, raw := range j.rows { // as if the old server's log had been far ahead
+		s, err := decodeRowState(raw)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		s.filled += 1 << 40
+		j.rows[key] = s.encode()
+	}
+	j.source.SystemID = "1"
+	j.mu.Unlock()
+	db.Exec(`DELETE FROM articles WHERE id = 2`)
+	mend(t, cfg, j)
+	if s := story(j.wait(t, 1)); s != `retract {"id":2} ai-` {
+		t.Errorf("readers learn\n%s", s)
+	}
+}

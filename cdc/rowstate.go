@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"newswire/fanout/journal"
 )
@@ -79,6 +80,7 @@ func rowKey(n name, key []byte) []byte { return append(rowPrefix(n), key...) }
 // has changed itself, and behind that what the journal remembers.
 type rowBook struct {
 	journal Journal
+	epoch   uint16               // of the transaction
 	changed map[string]*rowState // by row key; nil: no longer published
 }
 
@@ -92,11 +94,22 @@ func (b *rowBook) get(key []byte, lsn journal.LSN) (*rowState, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
+	return b.decode(key, raw, lsn)
+}
+
+// firstEpoch is the one in which rows are filled from a snapshot: that happens
+// once, while the journal is empty.
+const firstEpoch = 1
+
+// decode gives what the journal remembers of a row; nil for what only a
+// snapshot behind lsn has told. Positions of a later epoch cannot be compared
+// with the snapshot's, which lies behind them all.
+func (b *rowBook) decode(key, raw []byte, lsn journal.LSN) (*rowState, error) {
 	s, err := decodeRowState(raw)
 	if err != nil {
 		return nil, fmt.Errorf("row %q: %w", key, err)
 	}
-	if s.filled > lsn {
+	if b.epoch == firstEpoch && s.filled > lsn {
 		return nil, nil
 	}
 	return s, nil
@@ -109,37 +122,42 @@ func (b *rowBook) set(key []byte, s *rowState) {
 	b.changed[string(key)] = s
 }
 
-// of calls each for every published row of a table.
+// of calls each for every published row of a table, in the order of their
+// keys, so that a repeat gives the same ids, and as it was when of was called:
+// each may change the book.
 func (b *rowBook) of(n name, lsn journal.LSN, each func(key []byte, s *rowState) error) error {
 	prefix := rowPrefix(n)
-	var keys [][]byte
-	err := b.journal.Rows(prefix, func(key, _ []byte) error {
-		keys = append(keys, key)
+	changed := maps.Clone(b.changed)
+	ahead := slices.Sorted(maps.Keys(changed))
+	tell := func(upto []byte) error { // the transaction's own before upto; all for nil
+		for len(ahead) > 0 && (upto == nil || ahead[0] < string(upto)) {
+			key := ahead[0]
+			ahead = ahead[1:]
+			if s := changed[key]; s != nil && strings.HasPrefix(key, string(prefix)) {
+				if err := each([]byte(key), s); err != nil {
+					return err
+				}
+			}
+		}
 		return nil
+	}
+	err := b.journal.Rows(prefix, func(key, raw []byte) error {
+		if err := tell(key); err != nil {
+			return err
+		}
+		if _, mine := changed[string(key)]; mine {
+			return nil // told next
+		}
+		s, err := b.decode(key, raw, lsn)
+		if err != nil || s == nil {
+			return err
+		}
+		return each(key, s)
 	})
 	if err != nil {
 		return err
 	}
-	for _, key := range slices.Sorted(maps.Keys(b.changed)) {
-		if _, stored, err := b.journal.Row([]byte(key)); err != nil {
-			return err
-		} else if !stored && len(key) > len(prefix) && key[:len(prefix)] == string(prefix) {
-			keys = append(keys, []byte(key))
-		}
-	}
-	for _, key := range keys {
-		s, err := b.get(key, lsn)
-		if err != nil {
-			return err
-		}
-		if s == nil {
-			continue
-		}
-		if err := each(key, s); err != nil {
-			return err
-		}
-	}
-	return nil
+	return tell(nil)
 }
 
 // take gives what the transaction has changed, and begins anew.

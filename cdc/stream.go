@@ -205,7 +205,7 @@ func (s *stream) take(ctx context.Context, e event) error {
 	if done == nil {
 		return nil
 	}
-	if len(done.Messages)+len(done.Rows) == 0 {
+	if len(done.Messages)+len(done.Rows)+done.Spooled == 0 {
 		s.idle = max(s.idle, done.End)
 		return nil
 	}

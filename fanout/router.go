@@ -64,9 +64,9 @@ type Router struct {
 
 // Limits of the work between reading an entry and handing it on.
 const (
-	readBatch   = 256     // entries taken from the journal at a time
-	joinQueue   = 1024    // entries asked about and not yet handed on
-	updateBytes = 1 << 20 // of ledger records before they are written
+	readBatch   = 256       // entries taken from the journal at a time
+	joinQueue   = 1024      // entries asked about and not yet handed on
+	updateBytes = 512 << 10 // of ledger records before they are written: at 30 bytes each, well within what the journal takes at once
 )
 
 // NewRouter loads the audience index as it stood behind the last message that
@@ -107,18 +107,33 @@ func (r *Router) load() error {
 	if err != nil {
 		return err
 	}
-	entries, err := r.j.Range(r.from, r.start)
+	changes, err := r.changes()
 	if err != nil {
 		return err
 	}
-	for i := len(entries) - 1; i >= 0; i-- {
-		if c := entries[i].Change; c != nil {
-			r.applyAll(&journal.Change{
-				Reader: c.Reader, Follow: c.Unfollow, Unfollow: c.Follow, Mute: c.Unmute, Unmute: c.Mute,
-			})
-		}
+	for _, c := range slices.Backward(changes) {
+		r.applyAll(&journal.Change{
+			Reader: c.Reader, Follow: c.Unfollow, Unfollow: c.Follow, Mute: c.Unmute, Unmute: c.Mute,
+		})
 	}
 	return nil
+}
+
+// changes gives those that are not routed yet. It reads a few entries at a
+// time: a large commit may stand among them.
+func (r *Router) changes() (changes []*journal.Change, err error) {
+	for after := r.from; after < r.start; after += readBatch {
+		entries, err := r.j.Range(after, min(after+readBatch, r.start))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.Change != nil {
+				changes = append(changes, e.Change)
+			}
+		}
+	}
+	return changes, nil
 }
 
 func (r *Router) applyAll(c *journal.Change) {

@@ -26,6 +26,18 @@ const (
 	flagForget    byte = 1 // of a change
 )
 
+// recordSize is at least the size of the message's record, so that making it
+// takes memory once.
+func (m *Message) recordSize() int {
+	n := 64 + len(m.Source) + len(m.Key) + len(m.Data) + 3*(len(m.Tags)+len(m.Former))
+	for _, tags := range [][]string{m.Tags, m.Former} {
+		for _, tag := range tags {
+			n += len(tag)
+		}
+	}
+	return n
+}
+
 func appendMessage(b []byte, m *Message) []byte {
 	b = append(b, recordMessage)
 	b = m.ID.appendTo(b)

@@ -15,11 +15,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -66,11 +64,10 @@ type Journal struct {
 
 	mu     sync.Mutex // guards the rest
 	source Source
-	at     position // of the last entry that has a place
-	lastID ID       // of the last message that has a place
-	oldest Seq      // the first entry that is kept
-	tail   []Entry  // the entries behind base; all that is not synced is in it
-	base   Seq
+	at     position              // of the last entry that has a place
+	lastID ID                    // of the last message that has a place
+	oldest Seq                   // the first entry that is kept
+	tail   []Entry               // the last entries but spooled ones; all of those that are not synced
 	bytes  int                   // about what tail holds
 	grown  chan struct{}         // closed when an entry gets its place; nil while nobody waits
 	rows   map[string]pendingRow // by key: states in queue and in the batch being written
@@ -78,6 +75,11 @@ type Journal struct {
 	queued int           // bytes in queue and in the batch being written
 	room   chan struct{} // closed when queued shrinks; nil while nobody waits
 	err    error         // why no more writes are taken
+
+	extents   extents
+	spool     *spool // the commit that is being spooled; nil: none is
+	spools    spoolState
+	unwritten []spooledPart // in queue and in the batch being written
 }
 
 // Open opens or makes the journal in cfg.Dir and mends what a crash left
@@ -89,6 +91,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 		WithMemTableSize(memTable).
 		WithNumMemtables(3).
 		WithNumCompactors(2).
+		WithCompression(options.None). // a compressing builder takes several times a table in memory; text shrinks by a third
 		WithBlockCacheSize(32 << 20).
 		WithDetectConflicts(false). // one goroutine writes
 		WithChecksumVerificationMode(options.OnTableAndBlockRead).
@@ -120,16 +123,16 @@ func (j *Journal) Close() error {
 var (
 	keyPosition = spaceMeta.Key([]byte("position")...)
 	keySource   = spaceMeta.Key([]byte("source")...)
+	keySpools   = spaceMeta.Key([]byte("spools")...)
 )
 
 func (j *Journal) load() error {
 	err := j.View(func(v View) error {
-		if value, ok, err := v.Get(keySource); err != nil {
+		if err := v.record(keySource, &j.source); err != nil {
 			return err
-		} else if ok {
-			if err := json.Unmarshal(value, &j.source); err != nil {
-				return fmt.Errorf("read source: %w", err)
-			}
+		}
+		if err := v.record(keySpools, &j.spools); err != nil {
+			return err
 		}
 		value, ok, err := v.Get(keyPosition)
 		if err != nil || !ok {
@@ -138,27 +141,45 @@ func (j *Journal) load() error {
 		j.at, err = decodePosition(value)
 		return err
 	})
-	if err != nil {
+	if err = errors.Join(err, j.loadExtents()); err != nil {
 		return err
 	}
 	if err := j.dropTorn(); err != nil {
 		return err
 	}
-	j.base = j.at.Head
-	j.oldest = j.at.Head + 1
+	if err := j.dropUnfinished(); err != nil {
+		return err
+	}
 	j.synced.Raise(j.at.Head)
 	j.confirmed.Store(uint64(j.at.Confirmed))
+	j.oldest = j.at.Head + 1
 	return j.View(func(v View) error {
 		if key, _, ok, err := v.last(spaceIDs, spaceIDs.Key(maxIDKey...)); err != nil {
 			return err
 		} else if ok {
 			j.lastID = idFromBytes(key[1:])
 		}
-		return v.Scan(spaceEntries, nil, func(key, _ []byte) (bool, error) {
-			j.oldest = SeqOf(key)
+		if n := len(j.extents); n > 0 && j.extents[n-1].through.Compare(j.lastID) > 0 {
+			j.lastID = j.extents[n-1].through
+		}
+		return v.walk(j.extents, 1, j.at.Head, func(seq Seq, _ spot, _ []byte) (bool, error) {
+			j.oldest = seq
 			return false, nil
 		})
 	})
+}
+
+// record reads one of the journal's own records into to; one that is not there
+// leaves it alone.
+func (v View) record(key []byte, to any) error {
+	value, ok, err := v.Get(key)
+	if err != nil || !ok {
+		return err
+	}
+	if err := json.Unmarshal(value, to); err != nil {
+		return fmt.Errorf("read record %q: %w: %w", key, ErrDamaged, err)
+	}
+	return nil
 }
 
 // dropTorn removes what the start of a large commit left behind the last
@@ -167,7 +188,8 @@ func (j *Journal) dropTorn() error {
 	var torn Update
 	err := j.View(func(v View) error {
 		return v.Scan(spaceEntries, spaceEntries.Seq(j.at.Head+1), func(key, value []byte) (bool, error) {
-			e, err := v.decode(SeqOf(key), value)
+			at, _ := spotOf(key)
+			e, err := v.decode(SeqOf(key), at, value)
 			if err == nil && e.Message != nil {
 				torn.Delete(idKey(e.Message.ID)) // first: it is found through the entry
 			}
@@ -215,118 +237,6 @@ func (j *Journal) Synced() Seq { return j.synced.At() }
 // WaitSynced returns once the entry at seq is durable.
 func (j *Journal) WaitSynced(ctx context.Context, seq Seq) error {
 	return j.synced.Wait(ctx, seq)
-}
-
-// Append gives a commit's messages their places, in order and all together. It
-// returns before they are durable, and waits while too much is on its way to
-// the disk. A commit that is already in the journal is taken silently.
-func (j *Journal) Append(ctx context.Context, c Commit) error {
-	records := make([][]byte, len(c.Messages))
-	for i := range c.Messages {
-		m := &c.Messages[i]
-		if !slices.Contains(actions, m.Action) {
-			return fmt.Errorf("append commit %s: message %s: unknown action %q", c.LSN, m.ID, m.Action)
-		}
-		records[i] = appendMessage(nil, m)
-	}
-	if err := j.waitRoom(ctx); err != nil {
-		return fmt.Errorf("append commit %s: %w", c.LSN, err)
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.err != nil {
-		return fmt.Errorf("append commit %s: %w", c.LSN, j.err)
-	}
-	if !j.at.before(c.Epoch, c.LSN) {
-		return nil
-	}
-	it := &item{queuedAt: time.Now()}
-	for i := range c.Messages {
-		m := &c.Messages[i]
-		j.placeLocked(Entry{Message: m})
-		it.update.setLarge(j.at.Head, records[i])
-		it.update.Set(idKey(m.ID), spaceEntries.Seq(j.at.Head)[1:])
-		j.lastID = m.ID
-	}
-	j.setRowsLocked(it, c.Rows)
-	if !c.Part {
-		j.at.Epoch, j.at.Commit, j.at.Confirmed = c.Epoch, c.LSN, max(j.at.Confirmed, c.End)
-	}
-	j.enqueueLocked(it)
-	return nil
-}
-
-// Advance notes that everything up to lsn was read and made no message.
-// Confirmed follows once that is durable.
-func (j *Journal) Advance(ctx context.Context, lsn LSN) error {
-	if err := j.waitRoom(ctx); err != nil {
-		return fmt.Errorf("advance to %s: %w", lsn, err)
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.err != nil {
-		return fmt.Errorf("advance to %s: %w", lsn, j.err)
-	}
-	if lsn > j.at.Confirmed {
-		j.at.Confirmed = lsn
-		j.enqueueLocked(&item{})
-	}
-	return nil
-}
-
-// AppendChange gives a change of subscriptions its place, durable together
-// with the records in u. It returns the place before it is durable.
-func (j *Journal) AppendChange(ctx context.Context, c Change, u Update) (Seq, error) {
-	c.Time = time.Now().UTC().Truncate(time.Microsecond)
-	record := appendChange(nil, &c)
-	if err := u.oneTransaction(len(record)); err != nil {
-		return 0, fmt.Errorf("append change of reader %q: %w", c.Name, err)
-	}
-	if err := j.waitRoom(ctx); err != nil {
-		return 0, fmt.Errorf("append change of reader %q: %w", c.Name, err)
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.err != nil {
-		return 0, fmt.Errorf("append change of reader %q: %w", c.Name, j.err)
-	}
-	j.placeLocked(Entry{Change: &c})
-	u.setLarge(j.at.Head, record)
-	j.enqueueLocked(&item{update: u, queuedAt: time.Now()})
-	return j.at.Head, nil
-}
-
-// Apply queues records; they become durable behind everything queued before,
-// and done, where given, is then called from the journal's goroutine. Nothing
-// is written, and done is not called, when Apply returns an error.
-func (j *Journal) Apply(ctx context.Context, u Update, done func(error)) error {
-	if err := u.oneTransaction(0); err != nil {
-		return fmt.Errorf("apply update: %w", err)
-	}
-	if err := j.waitRoom(ctx); err != nil {
-		return fmt.Errorf("apply update: %w", err)
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.err != nil {
-		return fmt.Errorf("apply update: %w", j.err)
-	}
-	j.enqueueLocked(&item{update: u, done: done})
-	return nil
-}
-
-// ApplySync is Apply that returns when the records are durable.
-func (j *Journal) ApplySync(ctx context.Context, u Update) error {
-	written := make(chan error, 1)
-	if err := j.Apply(ctx, u, func(err error) { written <- err }); err != nil {
-		return err
-	}
-	select {
-	case err := <-written:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // badgerLog passes Badger's warnings and errors on and drops its chatter.

@@ -37,6 +37,7 @@ type Commit struct {
 	Time     time.Time // when PostgreSQL committed it
 	Messages []Message // in the order the transaction wrote them; may be empty
 	Part     bool      // more of it follows: the journal's position stays where it is
+	Spooled  int       // how many parts of it were given to Spool before this one
 	Rows     []Row     // what is to be remembered of the rows that it changed
 }
 

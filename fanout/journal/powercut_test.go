@@ -21,9 +21,12 @@ const (
 )
 
 // cutCommit is the commit that the child appends at an LSN: mostly small, now
-// and then one that no single Badger transaction holds.
+// and then one that no single Badger transaction holds, or that is spooled.
 func cutCommit(lsn LSN) Commit {
 	c := commit(1, lsn, int(lsn%4)+1, 200)
+	if cutSpooled(lsn) {
+		c = commit(1, lsn, 40, 2000)
+	}
 	if lsn%150 == 0 {
 		c = commit(1, lsn, 6, 10)
 		for i := range c.Messages {
@@ -31,6 +34,23 @@ func cutCommit(lsn LSN) Commit {
 		}
 	}
 	return c
+}
+
+func cutSpooled(lsn LSN) bool { return lsn%30 == 7 }
+
+// appendCut appends it.
+func appendCut(ctx context.Context, j *Journal, lsn LSN) error {
+	c := cutCommit(lsn)
+	if !cutSpooled(lsn) {
+		return j.Append(ctx, c)
+	}
+	list := parts(c, 9)
+	for _, part := range list[:len(list)-1] {
+		if err := j.Spool(ctx, part); err != nil {
+			return err
+		}
+	}
+	return j.Append(ctx, list[len(list)-1])
 }
 
 // powerCutChild appends to a journal without end and prints, for every commit,
@@ -53,7 +73,7 @@ func powerCutChild(dir string, unsynced bool) int {
 	appended := make(chan Seq, 64)
 	go func() {
 		for lsn := LSN(1); ; lsn++ {
-			if err := j.Append(ctx, cutCommit(lsn)); err != nil {
+			if err := appendCut(ctx, j, lsn); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}

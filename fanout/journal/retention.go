@@ -11,8 +11,12 @@ const expireStep = 2000
 
 // Expire removes entries from the front that are older than cutoff, none
 // behind through. with adds to each update what goes with a message. It gives
-// the number of entries that have gone.
+// the number of entries that have gone. What large commits have left behind in
+// the states of rows is tidied on the way.
 func (j *Journal) Expire(ctx context.Context, cutoff time.Time, through Seq, with func(u *Update, seq Seq)) (gone int, err error) {
+	if err := j.mendRows(ctx); err != nil {
+		return 0, fmt.Errorf("expire journal: %w", err)
+	}
 	for {
 		var u Update
 		last, err := j.expired(&u, cutoff, through, with)
@@ -29,6 +33,9 @@ func (j *Journal) Expire(ctx context.Context, cutoff time.Time, through Seq, wit
 		gone += int(last - oldest + 1)
 		j.mu.Lock()
 		j.oldest = last + 1
+		for len(j.extents) > 0 && j.extents[0].last() <= last {
+			j.extents = j.extents[1:]
+		}
 		j.mu.Unlock()
 	}
 }
@@ -36,20 +43,25 @@ func (j *Journal) Expire(ctx context.Context, cutoff time.Time, through Seq, wit
 // expired adds one step's removals to u; last is the Seq of the last of them,
 // 0 when there is none.
 func (j *Journal) expired(u *Update, cutoff time.Time, through Seq, with func(u *Update, seq Seq)) (last Seq, err error) {
-	from := j.Oldest()
+	synced := j.synced.At()
+	j.mu.Lock()
+	from, xs := j.oldest, j.extents
+	j.mu.Unlock()
+	through = min(through, synced, from+expireStep-1)
 	err = j.View(func(v View) error {
-		return v.Scan(spaceEntries, spaceEntries.Seq(from), func(key, value []byte) (bool, error) {
-			seq := SeqOf(key)
-			if seq > through || seq >= from+expireStep {
-				return false, nil
-			}
-			e, err := v.decode(seq, value)
+		return v.walk(xs, from, through, func(seq Seq, at spot, value []byte) (bool, error) {
+			e, err := v.decode(seq, at, value)
 			if err != nil || !e.time().Before(cutoff) {
 				return false, err
 			}
-			u.Delete(spaceEntries.Seq(seq))
+			u.deleteLarge(at, value)
+			if x, ok := xs.at(seq); ok && x.last() == seq {
+				u.Delete(spaceExtents.Seq(x.first))
+			}
 			if e.Message != nil {
-				removeMessage(u, e, value)
+				if at.spool == 0 {
+					u.Delete(idKey(e.Message.ID))
+				}
 				with(u, seq)
 			}
 			last = seq
@@ -65,13 +77,4 @@ func (e Entry) time() time.Time {
 		return e.Message.Time
 	}
 	return e.Change.Time
-}
-
-func removeMessage(u *Update, e Entry, value []byte) {
-	u.Delete(idKey(e.Message.ID))
-	if len(value) == 2 && value[0] == recordParts {
-		for part := range int(value[1]) {
-			u.Delete(partKey(e.Seq, part))
-		}
-	}
 }

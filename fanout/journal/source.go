@@ -42,7 +42,8 @@ func (j *Journal) setSource(ctx context.Context, s Source, move func(*position))
 	var u Update
 	u.Set(keySource, value)
 	written := make(chan error, 1)
-	if err := j.queueSource(ctx, move, &item{update: u, done: func(err error) { written <- err }}); err != nil {
+	it := &item{update: u, done: func(err error) { written <- err }}
+	if err := j.queueWith(ctx, it, func() { move(&j.at) }); err != nil {
 		return fmt.Errorf("set source: %w", err)
 	}
 	select {
@@ -59,9 +60,9 @@ func (j *Journal) setSource(ctx context.Context, s Source, move func(*position))
 	return nil
 }
 
-// queueSource queues the record of a source together with its first position.
-func (j *Journal) queueSource(ctx context.Context, move func(*position), it *item) error {
-	if err := j.waitRoom(ctx); err != nil {
+// queueWith queues an item together with a change of what mu guards.
+func (j *Journal) queueWith(ctx context.Context, it *item, change func()) error {
+	if err := j.waitRoom(ctx, maxQueue); err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -69,7 +70,7 @@ func (j *Journal) queueSource(ctx context.Context, move func(*position), it *ite
 	if j.err != nil {
 		return j.err
 	}
-	move(&j.at)
+	change()
 	j.enqueueLocked(it)
 	return nil
 }

@@ -18,6 +18,18 @@ type Update struct {
 type op struct {
 	key   []byte
 	value []byte // nil deletes
+	// amend, when set, makes the value of the one that the record has when
+	// everything before is written; a record that is not there stays so.
+	amend func(present []byte) []byte
+	more  int // bytes that amend may write
+}
+
+// size is about the bytes that it takes of a transaction.
+func (o op) size() int { return len(o.key) + len(o.value) + o.more }
+
+func (u *Update) add(o op) {
+	u.ops = append(u.ops, o)
+	u.size += o.size()
 }
 
 // Set writes a record. The update owns both slices from now on.
@@ -25,14 +37,12 @@ func (u *Update) Set(key, value []byte) {
 	if value == nil {
 		value = []byte{}
 	}
-	u.ops = append(u.ops, op{key, value})
-	u.size += len(key) + len(value)
+	u.add(op{key: key, value: value})
 }
 
 // Delete removes a record; one that is not there is no error.
 func (u *Update) Delete(key []byte) {
-	u.ops = append(u.ops, op{key: key})
-	u.size += len(key)
+	u.add(op{key: key})
 }
 
 // Size is about the bytes it will write.
@@ -54,18 +64,31 @@ func (u *Update) oneTransaction(more int) error {
 	return nil
 }
 
-// setLarge writes a record that may be too large for one value.
-func (u *Update) setLarge(seq Seq, value []byte) {
+// setLarge writes an entry's record, which may be too large for one value.
+func (u *Update) setLarge(at spot, value []byte) {
 	if len(value) <= maxValue {
-		u.Set(spaceEntries.Seq(seq), value)
+		u.Set(at.key(), value)
 		return
 	}
 	parts := 0
 	for piece := range chunks(value, maxValue) {
-		u.Set(partKey(seq, parts), piece)
+		u.Set(at.part(parts), piece)
 		parts++
 	}
-	u.Set(spaceEntries.Seq(seq), []byte{recordParts, byte(parts)})
+	u.Set(at.key(), []byte{recordParts, byte(parts)})
+}
+
+// inParts tells a record that says only in how many pieces the entry is.
+func inParts(record []byte) bool { return len(record) == 2 && record[0] == recordParts }
+
+// deleteLarge removes an entry's record.
+func (u *Update) deleteLarge(at spot, record []byte) {
+	u.Delete(at.key())
+	if inParts(record) {
+		for part := range int(record[1]) {
+			u.Delete(at.part(part))
+		}
+	}
 }
 
 func chunks(b []byte, size int) func(yield func([]byte) bool) {
@@ -109,23 +132,34 @@ func (v View) Get(key []byte) ([]byte, bool, error) {
 // first), in key order, until it returns false. Key and value are each's only
 // until it returns.
 func (v View) Scan(s Space, from []byte, each func(key, value []byte) (more bool, err error)) error {
+	return v.scan(s, from, true, func(item *badger.Item) (more bool, err error) {
+		err = item.Value(func(value []byte) (err error) {
+			more, err = each(item.Key(), value)
+			return err
+		})
+		return more, err
+	})
+}
+
+// keys is Scan without the values.
+func (v View) keys(s Space, from []byte, each func(key []byte) (more bool, err error)) error {
+	return v.scan(s, from, false, func(item *badger.Item) (bool, error) { return each(item.Key()) })
+}
+
+func (v View) scan(s Space, from []byte, values bool, each func(item *badger.Item) (more bool, err error)) error {
 	opts := badger.DefaultIteratorOptions
 	opts.Prefix = []byte{byte(s)}
 	opts.PrefetchSize = 64
+	opts.PrefetchValues = values
 	it := v.txn.NewIterator(opts)
 	defer it.Close()
 	if from == nil {
 		from = opts.Prefix
 	}
 	for it.Seek(from); it.Valid(); it.Next() {
-		item := it.Item()
-		more := false
-		err := item.Value(func(value []byte) (err error) {
-			more, err = each(item.Key(), value)
-			return err
-		})
+		more, err := each(it.Item())
 		if err != nil {
-			return fmt.Errorf("scan record %x: %w", item.Key(), err)
+			return fmt.Errorf("scan record %x: %w", it.Item().Key(), err)
 		}
 		if !more {
 			return nil
@@ -156,20 +190,20 @@ func (v View) last(s Space, upto []byte) (key, value []byte, ok bool, err error)
 }
 
 // entry reads the entry at seq from the database.
-func (v View) entry(seq Seq) (Entry, bool, error) {
-	value, ok, err := v.Get(spaceEntries.Seq(seq))
+func (v View) entry(seq Seq, at spot) (Entry, bool, error) {
+	value, ok, err := v.Get(at.key())
 	if err != nil || !ok {
 		return Entry{}, false, err
 	}
-	e, err := v.decode(seq, value)
+	e, err := v.decode(seq, at, value)
 	return e, err == nil, err
 }
 
-func (v View) decode(seq Seq, value []byte) (Entry, error) {
-	if len(value) == 2 && value[0] == recordParts {
+func (v View) decode(seq Seq, at spot, value []byte) (Entry, error) {
+	if inParts(value) {
 		whole := []byte{}
 		for part := range int(value[1]) {
-			piece, ok, err := v.Get(partKey(seq, part))
+			piece, ok, err := v.Get(at.part(part))
 			if err != nil {
 				return Entry{}, err
 			}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
+	"sort"
 )
 
 // maxIDKey is behind every ID.
@@ -15,6 +17,11 @@ func (j *Journal) placeLocked(e Entry) {
 	e.Seq = j.at.Head
 	j.tail = append(j.tail, e)
 	j.bytes += weight(e)
+	j.grownLocked()
+}
+
+// grownLocked wakes the followers.
+func (j *Journal) grownLocked() {
 	if j.grown != nil {
 		close(j.grown)
 		j.grown = nil
@@ -34,7 +41,11 @@ func (j *Journal) trimLocked(synced Seq) {
 	}
 	clear(j.tail[:n]) // or the array would keep the messages alive
 	j.tail = j.tail[n:]
-	j.base += Seq(n)
+}
+
+// behindLocked gives the index of the first entry in memory behind after.
+func (j *Journal) behindLocked(after Seq) int {
+	return sort.Search(len(j.tail), func(i int) bool { return j.tail[i].Seq > after })
 }
 
 // weight is about the memory that an entry takes.
@@ -48,21 +59,24 @@ func weight(e Entry) int {
 
 // Next gives the entries behind after, at least one and at most limit, in
 // order. It waits for one to come; the error is ctx's or the database's. Behind
-// what is no longer kept it goes on with the oldest entry.
+// what is no longer kept it goes on with the oldest entry. What was spooled
+// comes from the disk, so it is given once it is durable.
 func (j *Journal) Next(ctx context.Context, after Seq, limit int) ([]Entry, error) {
 	for {
 		j.mu.Lock()
-		head, base := j.at.Head, j.base
+		head := j.at.Head
 		after = max(after, j.oldest-1)
-		if after >= base && after < head {
-			from := int(after - base)
-			entries := append([]Entry(nil), j.tail[from:min(from+limit, len(j.tail))]...)
+		entries, before := j.nextLocked(after, limit)
+		if len(entries) > 0 {
 			j.mu.Unlock()
 			return entries, nil
 		}
-		if after < base {
+		if after < head {
 			j.mu.Unlock()
-			return j.Range(after, min(after+Seq(limit), base))
+			if err := j.synced.Wait(ctx, after+1); err != nil {
+				return nil, err
+			}
+			return j.Range(after, min(after+Seq(limit), before-1))
 		}
 		if j.grown == nil {
 			j.grown = make(chan struct{})
@@ -77,21 +91,35 @@ func (j *Journal) Next(ctx context.Context, after Seq, limit int) ([]Entry, erro
 	}
 }
 
+// nextLocked gives the entries that stand in memory right behind after. before
+// is the first of those in memory that are further on, where there are none.
+func (j *Journal) nextLocked(after Seq, limit int) (entries []Entry, before Seq) {
+	first := j.behindLocked(after)
+	n := first
+	for n < len(j.tail) && n-first < limit && j.tail[n].Seq == after+1+Seq(n-first) {
+		n++
+	}
+	if n == first && n < len(j.tail) {
+		return nil, j.tail[n].Seq
+	}
+	return slices.Clone(j.tail[first:n]), j.at.Head + 1
+}
+
 // Range reads the durable entries behind after, up to and with through, as far
 // as they are kept.
 func (j *Journal) Range(after, through Seq) (entries []Entry, err error) {
+	through = min(through, j.synced.At())
+	j.mu.Lock()
+	xs := j.extents
+	j.mu.Unlock()
 	err = j.View(func(v View) error {
-		return v.Scan(spaceEntries, spaceEntries.Seq(after+1), func(key, value []byte) (bool, error) {
-			seq := SeqOf(key)
-			if seq > through {
-				return false, nil
-			}
+		return v.walk(xs, after+1, through, func(seq Seq, at spot, value []byte) (bool, error) {
 			if n := len(entries); n > 0 && seq != entries[n-1].Seq+1 {
 				return false, fmt.Errorf("entry %d is missing: %w", entries[n-1].Seq+1, ErrDamaged)
 			}
-			e, err := v.decode(seq, value)
+			e, err := v.decode(seq, at, value)
 			entries = append(entries, e)
-			return err == nil && seq < through, err
+			return true, err
 		})
 	})
 	if err != nil {
@@ -104,62 +132,32 @@ func (j *Journal) Range(after, through Seq) (entries []Entry, err error) {
 // when it is no longer kept, or is no message.
 func (j *Journal) Message(seq Seq) (m *Message, ok bool, err error) {
 	j.mu.Lock()
-	if seq > j.base && seq <= j.at.Head {
-		m = j.tail[seq-j.base-1].Message
+	if i := j.behindLocked(seq - 1); i < len(j.tail) && j.tail[i].Seq == seq {
+		m = j.tail[i].Message
 		j.mu.Unlock()
 		return m, m != nil, nil
 	}
+	at := j.extents.spot(seq)
 	j.mu.Unlock()
-	err = j.View(func(v View) error {
-		e, found, err := v.entry(seq)
-		m, ok = e.Message, found && e.Message != nil
-		return err
-	})
+	return j.message(seq, at)
+}
+
+// message reads a message that is not in the tail.
+func (j *Journal) message(seq Seq, at spot) (m *Message, ok bool, err error) {
+	j.mu.Lock()
+	record := j.unwrittenLocked(at)
+	j.mu.Unlock()
+	var e Entry
+	if record != nil {
+		e, err = decodeEntry(seq, record)
+	} else {
+		err = j.View(func(v View) (err error) {
+			e, _, err = v.entry(seq, at)
+			return err
+		})
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("read message %d: %w", seq, err)
 	}
-	return m, ok, nil
-}
-
-// Place says where an ID stands in the journal.
-type Place struct {
-	Seq   Seq  // the last message that is not newer than the ID; 0 when none is
-	Exact bool // that message has this very ID
-	Gone  bool // what came behind the ID is no longer kept
-	Ahead bool // the ID is newer than the journal
-}
-
-// Find looks an ID up.
-func (j *Journal) Find(id ID) (Place, error) {
-	j.mu.Lock()
-	if id.Compare(j.lastID) > 0 {
-		defer j.mu.Unlock()
-		return Place{Seq: j.at.Head, Ahead: true}, nil
-	}
-	synced := j.synced.At()
-	for i := len(j.tail) - 1; i >= 0 && j.tail[i].Seq > synced; i-- { // what is not synced is only here
-		if m := j.tail[i].Message; m != nil && m.ID.Compare(id) <= 0 {
-			defer j.mu.Unlock()
-			return Place{Seq: j.tail[i].Seq, Exact: m.ID == id}, nil
-		}
-	}
-	oldest := j.oldest
-	j.mu.Unlock()
-	var p Place
-	err := j.View(func(v View) error {
-		key, value, ok, err := v.last(spaceIDs, idKey(id))
-		if err != nil {
-			return err
-		}
-		if !ok {
-			p.Gone = oldest > 1
-			return nil
-		}
-		p.Seq, p.Exact = SeqOf(append([]byte{0}, value...)), bytes.Equal(key, idKey(id))
-		return nil
-	})
-	if err != nil {
-		return Place{}, fmt.Errorf("find message %s: %w", id, err)
-	}
-	return p, nil
+	return e.Message, e.Message != nil, nil
 }

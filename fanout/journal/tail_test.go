@@ -18,13 +18,14 @@ func TestFollowerReadsFromDiskAndMemoryWithoutASeam(t *testing.T) {
 	}
 	mustAppend(t, j, commits...)
 	stop()
-	if n := len(j.tail); n != tailEntries || j.base != j.at.Head-tailEntries {
-		t.Fatalf("%d of %d entries in memory behind %d, want %d", n, j.at.Head, j.base, tailEntries)
+	base := j.at.Head - tailEntries
+	if n := len(j.tail); n != tailEntries || j.tail[0].Seq != base+1 {
+		t.Fatalf("%d of %d entries in memory from %d on, want %d", n, j.at.Head, j.tail[0].Seq, tailEntries)
 	}
 	for _, limit := range []int{1000, tailEntries - 1, 1 << 20} {
 		wantMessages(t, read(t, j, 0, limit), 0, commits...)
 	}
-	for _, after := range []Seq{0, 1, j.base - 2, j.base - 1, j.base, j.base + 1, j.at.Head - 1} {
+	for _, after := range []Seq{0, 1, base - 2, base - 1, base, base + 1, j.at.Head - 1} {
 		entries, err := j.Next(deadline(t), after, 3)
 		if err != nil || len(entries) == 0 || entries[0].Seq != after+1 {
 			t.Errorf("Next(%d) = %d entries, %v", after, len(entries), err)
@@ -150,7 +151,7 @@ func journalWithout(t *testing.T, gone ...Seq) *Journal {
 	mustSync(t, j)
 	err := j.db.Update(func(txn *badger.Txn) error {
 		for _, seq := range gone {
-			e, _, err := View{txn}.entry(seq)
+			e, _, err := View{txn}.entry(seq, spot{0, uint64(seq)})
 			if err != nil {
 				return err
 			}

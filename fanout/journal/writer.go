@@ -23,6 +23,11 @@ func (p position) before(epoch uint16, commit LSN) bool {
 	return epoch > p.Epoch || epoch == p.Epoch && commit > p.Commit
 }
 
+// reach moves to the end of a commit.
+func (p *position) reach(c Commit) {
+	p.Epoch, p.Commit, p.Confirmed = c.Epoch, c.LSN, max(p.Confirmed, c.End)
+}
+
 func (p position) encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, uint64(p.Head))
 	b = binary.BigEndian.AppendUint16(b, p.Epoch)
@@ -46,6 +51,7 @@ func decodePosition(b []byte) (position, error) {
 type item struct {
 	update   Update
 	rows     []Row       // of update: states that are in Journal.rows too
+	part     bool        // of a spooled commit: its records are the first of Journal.unwritten
 	after    position    // where the journal stands once the item is durable
 	queuedAt time.Time   // zero when not measured
 	done     func(error) // nil when nobody waits
@@ -62,11 +68,12 @@ func (j *Journal) enqueueLocked(it *item) {
 	}
 }
 
-// waitRoom returns once the queue has room. A single item may overfill it.
-func (j *Journal) waitRoom(ctx context.Context) error {
+// waitRoom returns once less than limit is in the queue. A single item may
+// overfill it.
+func (j *Journal) waitRoom(ctx context.Context, limit int) error {
 	for {
 		j.mu.Lock()
-		if j.err != nil || j.queued < maxQueue {
+		if j.err != nil || j.queued < limit {
 			defer j.mu.Unlock()
 			return j.err
 		}
@@ -163,7 +170,7 @@ func (j *Journal) commit(batch []*item) error {
 			txn, size, ops = j.db.NewTransaction(true), 0, 0
 		}
 		for _, o := range it.update.ops {
-			if size+len(o.key)+len(o.value) > maxTxnBytes || ops >= maxTxnOps {
+			if size+o.size() > maxTxnBytes || ops >= maxTxnOps {
 				if err := flush(); err != nil {
 					return err
 				}
@@ -171,7 +178,7 @@ func (j *Journal) commit(batch []*item) error {
 			if err := write(txn, o); err != nil {
 				return err
 			}
-			size += len(o.key) + len(o.value)
+			size += o.size()
 			ops++
 		}
 	}
@@ -189,6 +196,13 @@ func (j *Journal) commitAt(txn *badger.Txn, p position) error {
 }
 
 func write(txn *badger.Txn, o op) error {
+	if o.amend != nil {
+		present, ok, err := (View{txn}).Get(o.key)
+		if err != nil || !ok {
+			return err
+		}
+		o.value = o.amend(present)
+	}
 	if o.value == nil {
 		return txn.Delete(o.key)
 	}
@@ -211,6 +225,10 @@ func (j *Journal) written(batch []*item) {
 	j.queued -= size
 	for _, it := range batch {
 		j.rowsWrittenLocked(it.rows)
+		if it.part {
+			j.unwritten[0] = spooledPart{} // or the array would keep the records alive
+			j.unwritten = j.unwritten[1:]
+		}
 	}
 	j.wakeWritersLocked()
 	j.trimLocked(last.Head)

@@ -1,0 +1,148 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Append gives a commit's messages their places, in order and all together. It
+// returns before they are durable, and waits while too much is on its way to
+// the disk. A commit that is already in the journal is taken silently. What
+// was given to Spool before is part of the commit; c is the rest of it.
+func (j *Journal) Append(ctx context.Context, c Commit) error {
+	if err := j.append(ctx, c); err != nil {
+		return fmt.Errorf("append commit %s: %w", c.LSN, err)
+	}
+	return nil
+}
+
+func (j *Journal) append(ctx context.Context, c Commit) error {
+	records, err := encodeMessages(c.Messages)
+	if err != nil {
+		return err
+	}
+	if err := j.waitRoom(ctx, maxQueue); err != nil {
+		return err
+	}
+	var rows []spooledRow
+	if c.Spooled > 0 {
+		rows, err = j.spoolRows(c)
+		if err = errors.Join(err, inOrder(c)); err != nil {
+			return err
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if known, err := j.continuesLocked(c); err != nil || known {
+		return err
+	}
+	if c.Spooled > 0 {
+		j.spoolLocked(c, records, rows)
+		j.commitSpoolLocked(c)
+		return nil
+	}
+	it := &item{queuedAt: time.Now()}
+	for i := range c.Messages {
+		m := &c.Messages[i]
+		j.placeLocked(Entry{Message: m})
+		it.update.setLarge(spot{0, uint64(j.at.Head)}, records[i])
+		it.update.Set(idKey(m.ID), spaceEntries.Seq(j.at.Head)[1:])
+		j.lastID = m.ID
+	}
+	j.setRowsLocked(it, c.Rows)
+	if !c.Part {
+		j.at.reach(c)
+	}
+	j.enqueueLocked(it)
+	return nil
+}
+
+// encodeMessages makes the records of messages. What could not be read back is
+// an error here, where nothing of the commit is taken yet.
+func encodeMessages(messages []Message) ([][]byte, error) {
+	records := make([][]byte, len(messages))
+	for i := range messages {
+		m := &messages[i]
+		if !slices.Contains(actions, m.Action) {
+			return nil, fmt.Errorf("message %s: unknown action %q", m.ID, m.Action)
+		}
+		records[i] = appendMessage(make([]byte, 0, m.recordSize()), m)
+	}
+	return records, nil
+}
+
+// Advance notes that everything up to lsn was read and made no message.
+// Confirmed follows once that is durable.
+func (j *Journal) Advance(ctx context.Context, lsn LSN) error {
+	if err := j.waitRoom(ctx, maxQueue); err != nil {
+		return fmt.Errorf("advance to %s: %w", lsn, err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return fmt.Errorf("advance to %s: %w", lsn, j.err)
+	}
+	if lsn > j.at.Confirmed {
+		j.at.Confirmed = lsn
+		j.enqueueLocked(&item{})
+	}
+	return nil
+}
+
+// AppendChange gives a change of subscriptions its place, durable together
+// with the records in u. It returns the place before it is durable.
+func (j *Journal) AppendChange(ctx context.Context, c Change, u Update) (Seq, error) {
+	c.Time = time.Now().UTC().Truncate(time.Microsecond)
+	record := appendChange(nil, &c)
+	if err := u.oneTransaction(len(record)); err != nil {
+		return 0, fmt.Errorf("append change of reader %q: %w", c.Name, err)
+	}
+	if err := j.waitRoom(ctx, maxQueue); err != nil {
+		return 0, fmt.Errorf("append change of reader %q: %w", c.Name, err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return 0, fmt.Errorf("append change of reader %q: %w", c.Name, j.err)
+	}
+	j.placeLocked(Entry{Change: &c})
+	u.setLarge(spot{0, uint64(j.at.Head)}, record)
+	j.enqueueLocked(&item{update: u, queuedAt: time.Now()})
+	return j.at.Head, nil
+}
+
+// Apply queues records; they become durable behind everything queued before,
+// and done, where given, is then called from the journal's goroutine. Nothing
+// is written, and done is not called, when Apply returns an error.
+func (j *Journal) Apply(ctx context.Context, u Update, done func(error)) error {
+	if err := u.oneTransaction(0); err != nil {
+		return fmt.Errorf("apply update: %w", err)
+	}
+	if err := j.waitRoom(ctx, maxQueue); err != nil {
+		return fmt.Errorf("apply update: %w", err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return fmt.Errorf("apply update: %w", j.err)
+	}
+	j.enqueueLocked(&item{update: u, done: done})
+	return nil
+}
+
+// ApplySync is Apply that returns when the records are durable.
+func (j *Journal) ApplySync(ctx context.Context, u Update) error {
+	written := make(chan error, 1)
+	if err := j.Apply(ctx, u, func(err error) { written <- err }); err != nil {
+		return err
+	}
+	select {
+	case err := <-written:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
