@@ -22,7 +22,7 @@ func (j *Journal) Find(id ID) (p Place, err error) {
 	}
 	recent := j.recentLocked(id)
 	x, spooled := j.extents.before(id)
-	oldest := j.oldest
+	oldest, expired := j.oldest, j.expiredID
 	j.mu.Unlock()
 	if recent.Seq > 0 && (!spooled || recent.Seq > x.last()) {
 		return recent, nil
@@ -40,6 +40,9 @@ func (j *Journal) Find(id ID) (p Place, err error) {
 	}
 	if err != nil {
 		return Place{}, fmt.Errorf("find message %s: %w", id, err)
+	}
+	if p.Gone && !expired.IsZero() && id.Compare(expired) >= 0 {
+		return Place{}, nil // it has gone itself, but nothing behind it has
 	}
 	return p, nil
 }

@@ -62,19 +62,20 @@ type Journal struct {
 	confirmed atomic.Uint64 // LSN; stored by Run
 	hasWork   chan struct{} // holds one token while queue may be non-empty
 
-	mu     sync.Mutex // guards the rest
-	source Source
-	at     position              // of the last entry that has a place
-	lastID ID                    // of the last message that has a place
-	oldest Seq                   // the first entry that is kept
-	tail   []Entry               // the last entries but spooled ones; all of those that are not synced
-	bytes  int                   // about what tail holds
-	grown  chan struct{}         // closed when an entry gets its place; nil while nobody waits
-	rows   map[string]pendingRow // by key: states in queue and in the batch being written
-	queue  []*item
-	queued int           // bytes in queue and in the batch being written
-	room   chan struct{} // closed when queued shrinks; nil while nobody waits
-	err    error         // why no more writes are taken
+	mu        sync.Mutex // guards the rest
+	source    Source
+	at        position              // of the last entry that has a place
+	lastID    ID                    // of the last message that has a place
+	oldest    Seq                   // the first entry that is kept
+	expiredID ID                    // the greatest of a message that is no longer kept
+	tail      []Entry               // the last entries but spooled ones; all of those that are not synced
+	bytes     int                   // about what tail holds
+	grown     chan struct{}         // closed when an entry gets its place; nil while nobody waits
+	rows      map[string]pendingRow // by key: states in queue and in the batch being written
+	queue     []*item
+	queued    int           // bytes in queue and in the batch being written
+	room      chan struct{} // closed when queued shrinks; nil while nobody waits
+	err       error         // why no more writes are taken
 
 	extents   extents
 	spool     *spool // the commit that is being spooled; nil: none is
@@ -123,6 +124,7 @@ func (j *Journal) Close() error {
 var (
 	keyPosition = spaceMeta.Key([]byte("position")...)
 	keySource   = spaceMeta.Key([]byte("source")...)
+	keyExpired  = spaceMeta.Key([]byte("expired")...)
 	keySpools   = spaceMeta.Key([]byte("spools")...)
 )
 
@@ -161,6 +163,14 @@ func (j *Journal) load() error {
 		}
 		if n := len(j.extents); n > 0 && j.extents[n-1].through.Compare(j.lastID) > 0 {
 			j.lastID = j.extents[n-1].through
+		}
+		if value, ok, err := v.Get(keyExpired); err != nil {
+			return err
+		} else if ok && len(value) == idBytes {
+			j.expiredID = idFromBytes(value)
+		}
+		if j.expiredID.Compare(j.lastID) > 0 {
+			j.lastID = j.expiredID
 		}
 		return v.walk(j.extents, 1, j.at.Head, func(seq Seq, _ spot, _ []byte) (bool, error) {
 			j.oldest = seq

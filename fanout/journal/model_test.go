@@ -59,7 +59,15 @@ func (m *model) find(id ID) (p Place) {
 			p = Place{Seq: e.Seq, Exact: e.Message.ID == id}
 		}
 	}
-	p.Gone = p.Seq == 0 && m.oldest > 1
+	if p.Seq > 0 || m.oldest == 1 {
+		return p
+	}
+	p.Gone = true
+	for _, e := range m.entries[:m.oldest-1] {
+		if e.Message != nil { // the last one tells
+			p.Gone = e.Message.ID.Compare(id) > 0
+		}
+	}
 	return p
 }
 

@@ -19,7 +19,7 @@ func (j *Journal) Expire(ctx context.Context, cutoff time.Time, through Seq, wit
 	}
 	for {
 		var u Update
-		last, err := j.expired(&u, cutoff, through, with)
+		last, id, err := j.expired(&u, cutoff, through, with)
 		if err != nil {
 			return gone, fmt.Errorf("expire journal: %w", err)
 		}
@@ -27,12 +27,18 @@ func (j *Journal) Expire(ctx context.Context, cutoff time.Time, through Seq, wit
 		if last < oldest {
 			return gone, nil
 		}
+		if !id.IsZero() {
+			u.Set(keyExpired, id.appendTo(nil))
+		}
 		if err := j.ApplySync(ctx, u); err != nil {
 			return gone, fmt.Errorf("expire journal: %w", err)
 		}
 		gone += int(last - oldest + 1)
 		j.mu.Lock()
 		j.oldest = last + 1
+		if id.Compare(j.expiredID) > 0 {
+			j.expiredID = id
+		}
 		for len(j.extents) > 0 && j.extents[0].last() <= last {
 			j.extents = j.extents[1:]
 		}
@@ -41,8 +47,8 @@ func (j *Journal) Expire(ctx context.Context, cutoff time.Time, through Seq, wit
 }
 
 // expired adds one step's removals to u; last is the Seq of the last of them,
-// 0 when there is none.
-func (j *Journal) expired(u *Update, cutoff time.Time, through Seq, with func(u *Update, seq Seq)) (last Seq, err error) {
+// 0 when there is none, and id that of the last message among them.
+func (j *Journal) expired(u *Update, cutoff time.Time, through Seq, with func(u *Update, seq Seq)) (last Seq, id ID, err error) {
 	synced := j.synced.At()
 	j.mu.Lock()
 	from, xs := j.oldest, j.extents
@@ -63,12 +69,13 @@ func (j *Journal) expired(u *Update, cutoff time.Time, through Seq, with func(u 
 					u.Delete(idKey(e.Message.ID))
 				}
 				with(u, seq)
+				id = e.Message.ID
 			}
 			last = seq
 			return true, nil
 		})
 	})
-	return last, err
+	return last, id, err
 }
 
 // time is when the entry was committed, or made.
