@@ -68,28 +68,28 @@ func loadEntry(v journal.View, seq journal.Seq) (e *entry, ok bool, err error) {
 // decodeRecords builds an entry from its two records; progress is empty while
 // nothing has happened to it.
 func decodeRecords(seq journal.Seq, audience, progress []byte) (*entry, error) {
-	r := reader{rest: audience}
+	r := decoder{journal.Decoder{Rest: audience}}
 	r.version()
-	id, err := journal.ParseID(string(r.take(maxIDText)))
+	id, err := journal.ParseID(string(r.Take(maxIDText)))
 	if err != nil {
 		return nil, errDamaged
 	}
-	opened := time.UnixMicro(r.varint())
+	opened := time.UnixMicro(r.Varint())
 	readers := r.bitmap()
-	if r.bad || len(r.rest) > 0 {
+	if !r.Whole() {
 		return nil, errDamaged
 	}
 	e := newEntry(seq, id, opened, readers)
 	if len(progress) == 0 {
 		return e, nil
 	}
-	r = reader{rest: progress}
+	r = decoder{journal.Decoder{Rest: progress}}
 	r.version()
-	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		e.sends = append(e.sends, send{n: int(r.uvarint()), at: time.UnixMicro(r.varint()), readers: r.bitmap()})
+	for n := r.Uvarint(); n > 0 && !r.Bad; n-- {
+		e.sends = append(e.sends, send{n: int(r.Uvarint()), at: time.UnixMicro(r.Varint()), readers: r.bitmap()})
 	}
 	e.read, e.handed = r.bitmap(), r.bitmap()
-	if r.bad || len(r.rest) > 0 {
+	if !r.Whole() {
 		return nil, errDamaged
 	}
 	done := roaring.Or(e.read, e.handed)
@@ -106,59 +106,21 @@ func appendBitmap(b []byte, m *roaring.Bitmap) []byte {
 	return append(b, raw...)
 }
 
-// reader reads fields off rest; once something does not fit, bad stays set.
-type reader struct {
-	rest []byte
-	bad  bool
-}
+// decoder reads the fields of a ledger record.
+type decoder struct{ journal.Decoder }
 
-func (r *reader) take(n int) []byte {
-	if r.bad || n < 0 || n > len(r.rest) {
-		r.bad = true
-		return nil
+func (d *decoder) version() {
+	if b := d.Take(1); b != nil && b[0] != recordVersion {
+		d.Bad = true
 	}
-	field := r.rest[:n]
-	r.rest = r.rest[n:]
-	return field
-}
-
-func (r *reader) version() {
-	if b := r.take(1); b != nil && b[0] != recordVersion {
-		r.bad = true
-	}
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if n <= 0 {
-		r.bad = true
-		return 0
-	}
-	r.take(n)
-	return v
-}
-
-func (r *reader) varint() int64 {
-	v, n := binary.Varint(r.rest)
-	if n <= 0 {
-		r.bad = true
-		return 0
-	}
-	r.take(n)
-	return v
 }
 
 // bitmap reads a bitmap that shares nothing with the record.
-func (r *reader) bitmap() *roaring.Bitmap {
+func (d *decoder) bitmap() *roaring.Bitmap {
 	m := roaring.New()
-	size := r.uvarint()
-	if size > uint64(len(r.rest)) {
-		r.bad = true
-		return m
-	}
-	if raw := r.take(int(size)); raw != nil {
+	if raw := d.Bytes(); raw != nil {
 		if err := m.UnmarshalBinary(raw); err != nil {
-			r.bad = true
+			d.Bad = true
 			return roaring.New()
 		}
 	}

@@ -85,11 +85,11 @@ func (l *Ledger) unreadOnDisk(r journal.Reader, from journal.Seq, limit int) (fo
 func (l *Ledger) settledUnread(r journal.Reader, from journal.Seq, limit int) (seqs []journal.Seq, err error) {
 	err = l.j.View(func(v journal.View) error {
 		return v.Scan(journal.SpaceUnread, journal.SpaceUnread.Seq(from), func(key, value []byte) (bool, error) {
-			d := reader{rest: value}
+			d := decoder{journal.Decoder{Rest: value}}
 			if d.bitmap().Contains(uint32(r)) {
 				seqs = append(seqs, journal.SeqOf(key))
 			}
-			if d.bad {
+			if d.Bad {
 				return false, fmt.Errorf("unread of %d: %w", journal.SeqOf(key), errDamaged)
 			}
 			return len(seqs) < limit, nil

@@ -84,9 +84,9 @@ func appendChange(b []byte, c *Change) []byte {
 // decodeEntry reads a record. It keeps no reference to b. The error wraps
 // ErrDamaged.
 func decodeEntry(seq Seq, b []byte) (Entry, error) {
-	r := decoder{rest: b}
+	r := Decoder{Rest: b}
 	e := Entry{Seq: seq}
-	switch kind := r.byte(); kind {
+	switch kind := r.Byte(); kind {
 	case recordMessage:
 		e.Message = r.message()
 	case recordChange:
@@ -94,42 +94,42 @@ func decodeEntry(seq Seq, b []byte) (Entry, error) {
 	default:
 		return Entry{}, fmt.Errorf("decode entry %d: kind %d: %w", seq, kind, ErrDamaged)
 	}
-	if r.bad || len(r.rest) > 0 {
+	if !r.Whole() {
 		return Entry{}, fmt.Errorf("decode entry %d: %w", seq, ErrDamaged)
 	}
 	return e, nil
 }
 
-func (r *decoder) message() *Message {
+func (r *Decoder) message() *Message {
 	m := new(Message)
-	if id := r.take(idBytes); id != nil {
+	if id := r.Take(idBytes); id != nil {
 		m.ID = idFromBytes(id)
 	}
-	if a := int(r.byte()); a < len(actions) {
+	if a := int(r.Byte()); a < len(actions) {
 		m.Action = actions[a]
 	} else {
-		r.bad = true
+		r.Bad = true
 	}
-	flags := r.byte()
+	flags := r.Byte()
 	m.Truncated = flags&flagTruncated != 0
-	m.Time = time.UnixMicro(r.varint()).UTC()
-	m.Tags = r.strings()
-	m.Source = string(r.bytes())
-	m.Key = append(m.Key, r.bytes()...)
-	m.Data = append(m.Data, r.bytes()...)
+	m.Time = time.UnixMicro(r.Varint()).UTC()
+	m.Tags = r.Strings()
+	m.Source = string(r.Bytes())
+	m.Key = append(m.Key, r.Bytes()...)
+	m.Data = append(m.Data, r.Bytes()...)
 	if flags&flagFormer != 0 {
-		m.Former = r.strings()
+		m.Former = r.Strings()
 	}
 	return m
 }
 
-func (r *decoder) change() *Change {
-	c := &Change{Forget: r.byte()&flagForget != 0}
-	c.Reader = Reader(r.uvarint())
-	c.Time = time.UnixMicro(r.varint()).UTC()
-	c.Name = string(r.bytes())
+func (r *Decoder) change() *Change {
+	c := &Change{Forget: r.Byte()&flagForget != 0}
+	c.Reader = Reader(r.Uvarint())
+	c.Time = time.UnixMicro(r.Varint()).UTC()
+	c.Name = string(r.Bytes())
 	for _, tags := range []*[]string{&c.Follow, &c.Unfollow, &c.Mute, &c.Unmute} {
-		*tags = r.strings()
+		*tags = r.Strings()
 	}
 	return c
 }
@@ -145,73 +145,4 @@ func appendStrings(b []byte, list []string) []byte {
 		b = append(b, s...)
 	}
 	return b
-}
-
-// decoder reads fields off rest; once something does not fit, bad stays set
-// and every further field is zero.
-type decoder struct {
-	rest []byte
-	bad  bool
-}
-
-func (r *decoder) take(n int) []byte {
-	if r.bad || n < 0 || n > len(r.rest) {
-		r.bad = true
-		return nil
-	}
-	field := r.rest[:n]
-	r.rest = r.rest[n:]
-	return field
-}
-
-func (r *decoder) byte() byte {
-	if b := r.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (r *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if n <= 0 {
-		r.bad = true
-		return 0
-	}
-	r.take(n)
-	return v
-}
-
-func (r *decoder) varint() int64 {
-	v, n := binary.Varint(r.rest)
-	if n <= 0 {
-		r.bad = true
-		return 0
-	}
-	r.take(n)
-	return v
-}
-
-// length reads a count of things that take at least one byte each, so that
-// damaged bytes cannot ask for more memory than they fill.
-func (r *decoder) length() int {
-	n := r.uvarint()
-	if n > uint64(len(r.rest)) {
-		r.bad = true
-		return 0
-	}
-	return int(n)
-}
-
-func (r *decoder) bytes() []byte { return r.take(r.length()) }
-
-func (r *decoder) strings() []string {
-	n := r.length()
-	if n == 0 {
-		return nil
-	}
-	list := make([]string, 0, n)
-	for range n {
-		list = append(list, string(r.bytes()))
-	}
-	return list
 }

@@ -60,21 +60,21 @@ func (r rowRecord) encode() []byte {
 
 // decodeRow reads a row's record; the states are slices of it.
 func decodeRow(key, record []byte) (r rowRecord, err error) {
-	d := decoder{rest: record}
-	switch d.byte() {
+	d := Decoder{Rest: record}
+	switch d.Byte() {
 	case recordRow:
-		r.state = d.rest
+		r.state = d.Rest
 		return r, nil
 	case recordSpooled:
-		if spool := d.take(8); spool != nil {
+		if spool := d.Take(8); spool != nil {
 			r.spool = binary.BigEndian.Uint64(spool)
 		}
 		for _, state := range []*[]byte{&r.former, &r.state} {
-			if n := d.uvarint(); n > 0 {
-				*state = d.take(int(min(n, uint64(len(record)+1))) - 1)
+			if n := d.Uvarint(); n > 0 {
+				*state = d.Take(int(min(n, uint64(len(record)+1))) - 1)
 			}
 		}
-		if !d.bad && len(d.rest) == 0 {
+		if d.Whole() {
 			return r, nil
 		}
 	}
