@@ -206,6 +206,14 @@ func (l *Ledger) Open(u *journal.Update, seq journal.Seq, m *journal.Message, au
 	}
 }
 
+// Opened gives the last message that was routed, or is about to be: everything
+// that any reader has got stands at or before it.
+func (l *Ledger) Opened() journal.Seq {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.opened
+}
+
 // Sent notes that attempts are being written to a reader. It is called before
 // the write, so that no acknowledgement can overtake it.
 func (l *Ledger) Sent(r journal.Reader, attempts []journal.Attempt) error {

@@ -178,11 +178,11 @@ func (g *Gateway) welcome(s *session, who identity, hello clientFrame) bool {
 		s.fail(err)
 		return false
 	}
-	s.reader, s.cursor, s.replayed = edited.Reader, after, g.router.Routed()
+	s.reader, s.cursor = edited.Reader, after
 	for _, oldest := range g.pools.of(s.reader).attach(s, g.cfg.Limits.SessionsPerReader) {
 		oldest.end(endTooManySessions, 0)
 	}
-	s.replayed = max(s.replayed, g.router.Routed())
+	s.replayed = g.deps.ledger.Opened() // what others have by now is no news any more
 	frames := []frame{controlFrame(welcomeFrame{
 		Type: "welcome", Session: s.id, Reader: s.name,
 		Follow: listed(edited.Sets.Follow), Mute: listed(edited.Sets.Mute), Resume: resume,

@@ -36,6 +36,8 @@ type Ledger interface {
 	// back those whose write failed.
 	Sent(journal.Reader, []journal.Attempt) error
 	Unsent(journal.Reader, []journal.Attempt) error
+	// Opened gives the last message that was routed, or is about to be.
+	Opened() journal.Seq
 	// Ack notes acknowledgements; what was not sent to this reader is ignored.
 	Ack(journal.Reader, []journal.ID) error
 	// Read notes what a poll has brought.
@@ -54,7 +56,6 @@ type Journal interface {
 
 // Router tells how far messages were handed to the pools.
 type Router interface {
-	Routed() journal.Seq
 	WaitRouted(context.Context, journal.Seq) error
 }
 
