@@ -19,18 +19,24 @@ import (
 // package's own code may import. Calls flow downstream, imports point upstream.
 // A package that is not here may import none.
 var mayImport = map[string][]string{
-	"fanout":                        {"fanout/journal"},
-	"cdc":                           {"fanout/journal", "cdc/pgjson", "cdc/setup"},
-	"cdc/slot":                      {"fanout/journal"},
-	"cdc/doctor":                    {"cdc/slot", "fanout/journal"},
-	"cdc/pgtest":                    {"cdc/cluster"},
-	"ack":                           {"fanout/journal"},
-	"ack/offline":                   {"ack", "fanout/journal"},
-	"gateway":                       {"fanout", "fanout/journal", "gateway/browser"},
-	"cmd/newswire/internal/engine":  {"*"},
-	"cmd/newswire/internal/demo":    {"*"},
-	"cmd/newswire/internal/harness": {"*"},
-	"cmd/newswire":                  {"*"},
+	"fanout":                         {"fanout/journal"},
+	"cdc":                            {"fanout/journal", "cdc/pgjson", "cdc/setup"},
+	"cdc/slot":                       {"fanout/journal"},
+	"cdc/doctor":                     {"cdc/slot", "fanout/journal"},
+	"cdc/pgtest":                     {"cdc/cluster"},
+	"ack":                            {"fanout/journal"},
+	"ack/offline":                    {"ack", "fanout/journal"},
+	"ack/compensate":                 {"ack/compensate/channel", "fanout/journal/fault"},
+	"ack/compensate/channel/apns":    {"ack/compensate/channel"},
+	"ack/compensate/channel/fcm":     {"ack/compensate/channel"},
+	"ack/compensate/channel/sms":     {"ack/compensate/channel"},
+	"ack/compensate/channel/webhook": {"ack/compensate/channel"},
+	"ack/compensate/channel/webpush": {"ack/compensate/channel"},
+	"gateway":                        {"fanout", "fanout/journal", "gateway/browser"},
+	"cmd/newswire/internal/engine":   {"*"},
+	"cmd/newswire/internal/demo":     {"*"},
+	"cmd/newswire/internal/harness":  {"*"},
+	"cmd/newswire":                   {"*"},
 }
 
 // Sizes up to which a file and a function read well.
