@@ -43,7 +43,7 @@ func (p *program) command() *cobra.Command {
 	root.PersistentFlags().StringVar(&p.configPath, "config", "",
 		"configuration `file`; default newswire.yaml where there is one, else the environment alone")
 	root.AddCommand(
-		p.demo(), p.setup(), p.teardown(), p.doctor(), p.slot(), p.serve(), p.resync(), p.tail(), p.token(), p.config(), p.version(),
+		p.demo(), p.setup(), p.teardown(), p.doctor(), p.slot(), p.serve(), p.resync(), p.tail(), p.token(), p.config(), p.bench(), p.version(),
 	)
 	return root
 }

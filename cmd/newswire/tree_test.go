@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"gateway":                        {"fanout", "fanout/journal", "gateway/browser"},
 	"cmd/newswire/internal/engine":   {"*"},
 	"cmd/newswire/internal/demo":     {"*"},
+	"cmd/newswire/internal/bench":    {"*"},
 	"cmd/newswire/internal/harness":  {"*"},
 	"cmd/newswire":                   {"*"},
 }
