@@ -35,7 +35,7 @@ func testAssembler(confirmed journal.LSN) *assembler {
 func steps(a *assembler, wals ...[]byte) (done *journal.Commit, idle journal.LSN, err error) {
 	for _, wal := range wals {
 		var m pglogrepl.Message
-		if m, err = decode(wal); err != nil {
+		if m, err = new(decoder).decode(wal); err != nil {
 			return nil, 0, err
 		}
 		var c *journal.Commit

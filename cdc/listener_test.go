@@ -176,7 +176,7 @@ func TestBlockedJournalKeepsTheStream(t *testing.T) {
 	db.Exec(`ALTER ROLE ` + db.Role + ` SET wal_sender_timeout = '1s'`)
 	j.blocked = make(chan struct{})
 	l := listen(t, articles(db), j).ready()
-	for range 2 * readAhead { // more than is read ahead
+	for range 2 * inboxEvents { // more than is read ahead
 		db.Exec(`INSERT INTO articles (title) VALUES ('a')`)
 	}
 	eventually(t, "the stream outlives two wal_sender_timeouts", func() bool {
@@ -187,7 +187,7 @@ func TestBlockedJournalKeepsTheStream(t *testing.T) {
 		t.Errorf("%v streams, want the first one still", n)
 	}
 	close(j.blocked)
-	j.wait(t, 2*readAhead)
+	j.wait(t, 2*inboxEvents)
 }
 
 func TestServerCrashRepeatsAndLosesNothing(t *testing.T) {

@@ -16,9 +16,6 @@ import (
 )
 
 const (
-	// readAhead is how many messages are decoded before the journal has taken
-	// them: enough to hide its hiccups, few enough that rows of a megabyte fit.
-	readAhead = 64
 	// settle is how long positions are gathered before one is recorded or
 	// reported: a tenth of a second of repeats after a crash, against a sync
 	// and a packet for each keepalive of a busy server.
@@ -33,12 +30,6 @@ const (
 	silenceDefault = 60 * time.Second
 )
 
-// event is one thing that the server has sent: a message, or a keepalive.
-type event struct {
-	message pglogrepl.Message // nil for a keepalive
-	sent    journal.LSN       // of a keepalive: all before it has been sent
-}
-
 // stream is one replication connection, from START_REPLICATION to its end.
 //
 // Three goroutines share the work, so that a journal that takes its time stops
@@ -51,9 +42,10 @@ type stream struct {
 	interval time.Duration  // longest time without a status update; fixed
 	silence  time.Duration  // of the server, after which it counts as gone; fixed
 
-	events   chan event    // receive sends, apply receives; never closed
+	inbox    *inbox        // receive puts, apply takes
 	replyNow chan struct{} // receive pokes, report receives; never closed
 	heard    atomic.Int64  // when receive last read something, Unix nanoseconds
+	decoder  decoder       // owned by receive
 
 	assembler *assembler  // owned by apply
 	idle      journal.LSN // owned by apply; read up to here, not yet recorded
@@ -66,7 +58,7 @@ func newStream(l *Listener, conn *pgconn.PgConn, c *catalog, epoch uint16, slot 
 		from:      slot.confirmed,
 		interval:  statusMost,
 		silence:   silenceDefault,
-		events:    make(chan event, readAhead),
+		inbox:     newInbox(),
 		replyNow:  make(chan struct{}, 1),
 		assembler: newAssembler(l.tables, c, epoch, l.journal, l.metrics),
 	}
@@ -92,8 +84,12 @@ func (s *stream) run(ctx context.Context) error {
 	return err
 }
 
-// receive reads the socket. A full channel stops it, which stops the server.
+// receive reads the socket. A full inbox stops it, which stops the server.
 func (s *stream) receive(ctx context.Context) error {
+	// pgx watches a context anew for each message, which takes as long as
+	// reading it does; so a deadline that has passed tells it the end instead.
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.Conn().SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
 	var deadline time.Time
 	for {
 		// Pushing the deadline at each message would cost a system call each.
@@ -102,10 +98,13 @@ func (s *stream) receive(ctx context.Context) error {
 			if err := s.conn.Conn().SetReadDeadline(deadline); err != nil {
 				return fmt.Errorf("read stream: %w", err)
 			}
+			if ctx.Err() != nil { // the deadline may have taken the place of the one that tells so
+				return ctx.Err()
+			}
 		}
-		raw, err := s.conn.ReceiveMessage(ctx)
+		raw, err := s.conn.ReceiveMessage(context.Background())
 		if err != nil {
-			return fmt.Errorf("read stream: %w", err)
+			return errors.Join(ctx.Err(), fmt.Errorf("read stream: %w", err))
 		}
 		s.heard.Store(time.Now().UnixNano())
 		e, ok, err := s.read(raw)
@@ -115,10 +114,8 @@ func (s *stream) receive(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		select {
-		case s.events <- e:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := s.inbox.put(ctx, e); err != nil {
+			return err
 		}
 	}
 }
@@ -150,10 +147,7 @@ func (s *stream) readCopy(data []byte) (e event, ok bool, err error) {
 			return e, false, fmt.Errorf("read keepalive: %w: %w", ErrMalformed, err)
 		}
 		if k.ReplyRequested {
-			select {
-			case s.replyNow <- struct{}{}:
-			default: // one is asked for already
-			}
+			signal(s.replyNow)
 		}
 		return event{sent: journal.LSN(k.ServerWALEnd)}, true, nil
 	case pglogrepl.XLogDataByteID:
@@ -161,8 +155,8 @@ func (s *stream) readCopy(data []byte) (e event, ok bool, err error) {
 		if err != nil {
 			return e, false, fmt.Errorf("read stream: %w: %w", ErrTruncated, err)
 		}
-		m, err := decode(x.WALData)
-		return event{message: m}, err == nil, err
+		m, err := s.decoder.decode(x.WALData)
+		return event{message: m, bytes: len(x.WALData)}, err == nil, err
 	}
 	return e, false, nil // a kind of a later version, which proto_version 1 does not send
 }
@@ -172,11 +166,15 @@ func (s *stream) readCopy(data []byte) (e event, ok bool, err error) {
 func (s *stream) apply(ctx context.Context) error {
 	tick := time.NewTicker(settle)
 	defer tick.Stop()
+	var events []event
 	for {
 		select {
-		case e := <-s.events:
-			if err := s.take(ctx, e); err != nil {
-				return err
+		case <-s.inbox.filled:
+			events = s.inbox.take(events)
+			for _, e := range events {
+				if err := s.take(ctx, e); err != nil {
+					return err
+				}
 			}
 		case <-tick.C:
 			if err := s.advance(ctx); err != nil {

@@ -1,0 +1,84 @@
+package cdc
+
+import (
+	"context"
+	"sync"
+
+	"github.com/jackc/pglogrepl"
+
+	"newswire/fanout/journal"
+)
+
+// Bounds of what is decoded before the journal has taken it: enough to hide
+// its hiccups, little enough that rows of a megabyte fit into memory.
+const (
+	inboxEvents = 1024
+	inboxBytes  = 1 << 20
+)
+
+// event is one thing that the server has sent: a message, or a keepalive.
+type event struct {
+	message pglogrepl.Message // nil for a keepalive
+	sent    journal.LSN       // of a keepalive: all before it has been sent
+	bytes   int               // that it took on the wire
+}
+
+// inbox hands events from one goroutine to another, as many at a time as there
+// are: what comes one by one is not delayed, and a flood costs one hand-over
+// for hundreds of rows.
+type inbox struct {
+	filled chan struct{} // holds a token while there may be events
+	room   chan struct{} // holds a token when room may have come
+
+	mu     sync.Mutex // guards the rest
+	events []event
+	bytes  int
+}
+
+func newInbox() *inbox {
+	return &inbox{filled: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
+
+// put adds an event, and waits before while there are too many. One goroutine
+// puts.
+func (b *inbox) put(ctx context.Context, e event) error {
+	for {
+		b.mu.Lock()
+		if len(b.events) < inboxEvents && b.bytes < inboxBytes {
+			break
+		}
+		b.mu.Unlock()
+		select {
+		case <-b.room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer b.mu.Unlock()
+	b.events = append(b.events, e)
+	b.bytes += e.bytes
+	if len(b.events) == 1 {
+		signal(b.filled)
+	}
+	return nil
+}
+
+// take gives all events there are, in order. It puts next ones into into, which
+// the caller has done with.
+func (b *inbox) take(into []event) []event {
+	clear(into) // or the array would keep the rows alive
+	b.mu.Lock()
+	events := b.events
+	b.events, b.bytes = into[:0], 0
+	b.mu.Unlock()
+	signal(b.room)
+	return events
+}
+
+// signal puts a token where none is.
+func signal(tokens chan<- struct{}) {
+	select {
+	case tokens <- struct{}{}:
+	default:
+	}
+}
