@@ -232,7 +232,7 @@ func (a *assembler) change(relation uint32) (s shape, ordinal uint32, err error)
 	return s, ordinal, nil
 }
 
-func (a *assembler) count(fate rowFate) { a.metrics.rows.WithLabelValues(string(fate)).Inc() }
+func (a *assembler) count(fate rowFate) { a.metrics.fates[fate].Inc() }
 
 func (a *assembler) skippedTag(why tagFate) {
 	a.metrics.tagsSkipped.WithLabelValues(string(why)).Inc()

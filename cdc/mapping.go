@@ -75,6 +75,7 @@ type relation struct {
 	published int    // -1 when every row is news
 	filter    string // the publication's, where it was read from the catalogs; "" without one
 	oddValue  func() // told of each value that does not fit its type
+	known     tagCache
 }
 
 // resolve finds the mapped columns by name. Without a primaryKey the replica

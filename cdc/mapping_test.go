@@ -11,6 +11,8 @@ import (
 
 func TestTagsAreCleaned(t *testing.T) {
 	long := strings.Repeat("é", 64) // 128 bytes
+	twenty := strings.Split("abcdefghijklmnopqrst", "")
+	twentyAndAgain := `["` + strings.Join(append(slices.Clone(twenty), "s", "a"), `","`) + `"]`
 	for name, c := range map[string]struct {
 		json    string
 		split   bool
@@ -18,6 +20,11 @@ func TestTagsAreCleaned(t *testing.T) {
 		skipped []tagFate
 	}{
 		"array":              {`["b","a","b"]`, true, []string{"b", "a"}, nil},
+		"array with spaces":  {`[ "b" , "a" , "b" ]`, true, []string{"b", "a"}, nil},
+		"array of quotes":    {`["a\"b","c"]`, true, []string{`a"b`, "c"}, nil},
+		"array of nothing":   {`[]`, true, nil, nil},
+		"array of twenty":    {twentyAndAgain, true, twenty, nil},
+		"not an array":       {`["a",`, true, nil, []tagFate{tagNotText}},
 		"array as stored":    {`[" a ","a,b"]`, true, []string{" a ", "a,b"}, nil},
 		"text is split":      {`" a, b ,a,,c"`, true, []string{"a", "b", "c"}, []tagFate{tagEmpty}},
 		"one text of many":   {`"Food, Drink"`, false, []string{"Food, Drink"}, nil},
@@ -33,11 +40,14 @@ func TestTagsAreCleaned(t *testing.T) {
 		"objects":            {`[{"name":"a"},true,"b"]`, true, []string{"b"}, []tagFate{tagNotText, tagNotText}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var skipped []tagFate
-			list := tagList{skip: func(why tagFate) { skipped = append(skipped, why) }}
-			list.addJSON([]byte(c.json), c.split)
-			if !slices.Equal(list.tags, c.want) || !slices.Equal(skipped, c.skipped) {
-				t.Errorf("%s = %q, skipped %v; want %q, %v", c.json, list.tags, skipped, c.want, c.skipped)
+			var known tagCache
+			for range 2 { // the second time the tags are known
+				var skipped []tagFate
+				list := tagList{skip: func(why tagFate) { skipped = append(skipped, why) }, known: &known}
+				list.addJSON([]byte(c.json), c.split)
+				if !slices.Equal(list.tags, c.want) || !slices.Equal(skipped, c.skipped) {
+					t.Errorf("%s = %q, skipped %v; want %q, %v", c.json, list.tags, skipped, c.want, c.skipped)
+				}
 			}
 		})
 	}

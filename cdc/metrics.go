@@ -35,6 +35,7 @@ const (
 type metrics struct {
 	transactions prometheus.Counter
 	rows         *prometheus.CounterVec
+	fates        map[rowFate]prometheus.Counter // those of rows
 	tagsSkipped  *prometheus.CounterVec
 	oddValues    prometheus.Counter
 	connects     prometheus.Counter
@@ -79,8 +80,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Write-ahead log that can still be written before the slot may be lost; +Inf without a limit.",
 		}),
 	}
+	m.fates = make(map[rowFate]prometheus.Counter)
 	for _, fate := range []rowFate{rowPublish, rowCorrect, rowRetract, rowUnpublished, rowUnchanged, rowUnreadable, rowUnkeyed, rowUnmapped, rowRepeated} {
-		m.rows.WithLabelValues(string(fate))
+		m.fates[fate] = m.rows.WithLabelValues(string(fate))
 	}
 	for _, fate := range []tagFate{tagNull, tagEmpty, tagWildcard, tagTooLong, tagControl, tagNotText} {
 		m.tagsSkipped.WithLabelValues(string(fate))

@@ -3,6 +3,7 @@ package cdc
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -25,30 +26,50 @@ func tagFault(s string) tagFate {
 
 // tagList collects a row's tags: as stored, in order, without repeats.
 type tagList struct {
-	tags []string
-	seen map[string]struct{}
-	skip func(tagFate) // told of each that cannot be used
+	tags  []string
+	seen  map[string]struct{} // of tags, once they are too many to look through
+	skip  func(tagFate)       // told of each that cannot be used
+	known *tagCache           // nil for none
 }
+
+// few is how many tags are looked through faster than a map is asked.
+const few = 16
 
 func (l *tagList) add(s string) {
 	if why := tagFault(s); why != "" {
 		l.skip(why)
 		return
 	}
-	if _, again := l.seen[s]; again {
+	l.addGood(s)
+}
+
+// addGood adds what is known to be a tag.
+func (l *tagList) addGood(s string) {
+	if len(l.tags) < few {
+		if !slices.Contains(l.tags, s) {
+			l.tags = append(l.tags, s)
+		}
 		return
 	}
 	if l.seen == nil {
 		l.seen = make(map[string]struct{})
+		for _, tag := range l.tags {
+			l.seen[tag] = struct{}{}
+		}
 	}
-	l.seen[s] = struct{}{}
-	l.tags = append(l.tags, s)
+	if _, again := l.seen[s]; !again {
+		l.seen[s] = struct{}{}
+		l.tags = append(l.tags, s)
+	}
 }
 
 // addJSON takes a column's value as JSON: an array gives its elements, a text
 // is one tag or, with split, a comma separated list; spaces around either do
 // not count.
 func (l *tagList) addJSON(value []byte, split bool) {
+	if len(value) > 0 && value[0] == '[' && l.addPlainArray(value) {
+		return
+	}
 	d := json.NewDecoder(bytes.NewReader(value))
 	d.UseNumber()
 	var v any
@@ -69,6 +90,44 @@ func (l *tagList) addJSON(value []byte, split bool) {
 	}
 }
 
+// addPlainArray takes an array of nothing but texts without escapes, which is
+// what nearly every row has. It adds nothing when it gives false.
+func (l *tagList) addPlainArray(value []byte) bool {
+	var texts [few][]byte
+	n, rest := 0, value[1:]
+	for {
+		rest = bytes.TrimLeft(rest, " ")
+		if n == 0 && len(rest) == 1 && rest[0] == ']' {
+			break
+		}
+		if len(rest) == 0 || rest[0] != '"' || n == len(texts) {
+			return false
+		}
+		end := bytes.IndexByte(rest[1:], '"')
+		if end < 0 || bytes.IndexByte(rest[1:1+end], '\\') >= 0 {
+			return false
+		}
+		texts[n] = rest[1 : 1+end]
+		n++
+		rest = bytes.TrimLeft(rest[2+end:], " ")
+		if len(rest) == 1 && rest[0] == ']' {
+			break
+		}
+		if len(rest) == 0 || rest[0] != ',' {
+			return false
+		}
+		rest = rest[1:]
+	}
+	for _, text := range texts[:n] {
+		if tag, ok := l.known.get(text); ok {
+			l.addGood(tag)
+		} else {
+			l.add(l.known.put(string(text)))
+		}
+	}
+	return true
+}
+
 func (l *tagList) addValue(v any) {
 	switch v := v.(type) {
 	case string:
@@ -84,4 +143,32 @@ func (l *tagList) addValue(v any) {
 	default: // true, false, an object
 		l.skip(tagNotText)
 	}
+}
+
+// tagCache holds tags that were seen, so that a tag which thousands of rows
+// carry is one string in memory and is checked once. One goroutine owns it.
+type tagCache struct{ tags map[string]string }
+
+// mostCached is how many it holds before it begins anew: about what a large
+// site's editors use.
+const mostCached = 8192
+
+func (c *tagCache) get(text []byte) (tag string, ok bool) {
+	if c == nil {
+		return "", false
+	}
+	tag, ok = c.tags[string(text)]
+	return tag, ok
+}
+
+// put keeps a text that is a tag, and gives it back either way.
+func (c *tagCache) put(s string) string {
+	if c == nil || tagFault(s) != "" {
+		return s
+	}
+	if c.tags == nil || len(c.tags) >= mostCached {
+		c.tags = make(map[string]string)
+	}
+	c.tags[s] = s
+	return s
 }

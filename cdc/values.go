@@ -131,7 +131,7 @@ func (v *rowValues) published() (bool, error) {
 // tags reads the tags; the default tag when none is left.
 func (v *rowValues) tags(skip func(tagFate)) ([]string, error) {
 	r := v.relation
-	list := tagList{skip: skip}
+	list := tagList{skip: skip, known: &r.known}
 	split := r.table.cfg.Tags.Column != ""
 	for _, i := range r.tags {
 		if split && v.was != nil && v.leavesOut(i) {
@@ -156,7 +156,12 @@ func (v *rowValues) tags(skip func(tagFate)) ([]string, error) {
 // object makes the JSON object of some columns and tells each value's hash.
 // whole is false when one is left out because its value is not to be had.
 func (v *rowValues) object(columns []int) (object json.RawMessage, hashes []uint64, whole bool, err error) {
-	b, whole := []byte{'{'}, true
+	size := 2
+	for _, i := range columns {
+		size += len(v.relation.columns[i].label) + len(v.row.Columns[i].Data) + 8 // room for quotes, comma and some escapes
+	}
+	b, whole := append(make([]byte, 0, size), '{'), true
+	hashes = make([]uint64, 0, len(columns))
 	for _, i := range columns {
 		before := len(b)
 		if before > 1 {
