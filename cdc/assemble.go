@@ -20,6 +20,12 @@ type shapes interface {
 	// reread reads one column of a row as it stands now, as PostgreSQL prints
 	// it. The error is errRowGone, errNoValue, or the database's.
 	reread(ctx context.Context, n name, key []keyValue, column string) (text []byte, null bool, err error)
+	// describe makes of the catalogs what a Relation message tells.
+	describe(ctx context.Context, t *table) (r *relation, columns []string, err error)
+	// ask asks a table's query about rows, once the transaction is seen. There
+	// is an answer for each key, nil where the row does not exist any more. The
+	// error is ErrMapping when it is the query's own.
+	ask(ctx context.Context, q question) ([]*answer, error)
 }
 
 // keyValue is one column of a row's key, its value as PostgreSQL prints it.
@@ -28,25 +34,30 @@ type keyValue struct{ column, text string }
 // assembler makes commits of the stream's messages. One goroutine owns it.
 type assembler struct {
 	tables    map[name]*table
+	queried   []*table // those whose tags a query tells, as configured
 	shapes    shapes
 	epoch     uint16
 	metrics   *metrics
 	journal   Journal
 	relations map[uint32]shape // by the server's number
 
-	open    *journal.Commit // the transaction being read, without what was spooled; nil between two
-	bytes   int             // about what its messages take
-	repeat  bool            // the journal has the open transaction for certain
-	ordinal uint32          // of the next row change in it
-	rows    rowBook
-	deleted map[string]deletion // by row key, in the open transaction since it was last spooled
+	open     *journal.Commit // the transaction being read, without what was spooled; nil between two
+	xid      uint32          // its number
+	bytes    int             // about what its messages take
+	repeat   bool            // the journal has the open transaction for certain
+	ordinal  uint32          // of the next row change in it
+	rows     rowBook
+	deleted  map[string]deletion // by row key, in the open transaction since it was last spooled
+	awaiting awaiting            // what of it needs the answers of a query first
 }
 
 // shape is what a Relation message said: of a mapped table, either its
-// relation, or why the mapping no longer fits. Neither: an unmapped table.
+// relation, or why the mapping no longer fits, and of a link table whose tags
+// it changes. None of them: a table that the configuration does not name.
 type shape struct {
 	relation *relation
 	misfit   error // told when a new row needs the mapping, not before
+	ties     []tie
 }
 
 func (s shape) mapped() bool { return s.relation != nil || s.misfit != nil }
@@ -63,6 +74,9 @@ func newAssembler(tables []*table, s shapes, epoch uint16, j Journal, m *metrics
 	}
 	for _, t := range tables {
 		a.tables[t.name] = t
+		if t.query != nil {
+			a.queried = append(a.queried, t)
+		}
 	}
 	return a
 }
@@ -75,17 +89,17 @@ func (a *assembler) step(ctx context.Context, m pglogrepl.Message) (done *journa
 	case *pglogrepl.BeginMessage:
 		return nil, 0, a.begin(m)
 	case *pglogrepl.CommitMessage:
-		done, err = a.commit(m)
+		done, err = a.commit(ctx, m)
 		return done, 0, err
 	case *pglogrepl.RelationMessage:
 		return nil, 0, a.relation(ctx, m)
 	case *pglogrepl.InsertMessage:
-		return nil, 0, a.spillAfter(ctx, 1, a.insert(m))
+		return nil, 0, a.spillAfter(ctx, 1, a.insert(ctx, m))
 	case *pglogrepl.UpdateMessage:
 		return nil, 0, a.spillAfter(ctx, 1, a.update(ctx, m))
 	case *pglogrepl.DeleteMessage:
 		// A row that moves is deleted and inserted at once: not between the two.
-		return nil, 0, a.spillAfter(ctx, 2, a.delete(m))
+		return nil, 0, a.spillAfter(ctx, 2, a.delete(ctx, m))
 	case *pglogrepl.TruncateMessage:
 		return nil, 0, a.truncate(ctx, m)
 	case *pglogrepl.LogicalDecodingMessage:
@@ -107,7 +121,7 @@ func (a *assembler) begin(m *pglogrepl.BeginMessage) error {
 		LSN:   journal.LSN(m.FinalLSN),
 		Time:  m.CommitTime.UTC(),
 	}
-	a.ordinal = 0
+	a.ordinal, a.xid = 0, m.Xid
 	// Every confirmed position is the end of a record, so a commit record that
 	// begins below it was read. Its rows are not mapped again: they may have a
 	// shape from before a change that the configuration has followed.
@@ -115,9 +129,12 @@ func (a *assembler) begin(m *pglogrepl.BeginMessage) error {
 	return nil
 }
 
-func (a *assembler) commit(m *pglogrepl.CommitMessage) (*journal.Commit, error) {
+func (a *assembler) commit(ctx context.Context, m *pglogrepl.CommitMessage) (*journal.Commit, error) {
 	if a.open == nil || a.open.LSN != journal.LSN(m.CommitLSN) {
 		return nil, fmt.Errorf("commit %s without its begin: %w", m.CommitLSN, ErrMalformed)
+	}
+	if err := a.resolve(ctx); err != nil {
+		return nil, err
 	}
 	done := a.part()
 	a.open = nil
@@ -141,8 +158,11 @@ func (a *assembler) spillAfter(ctx context.Context, parts int, err error) error 
 	if err != nil || a.open == nil {
 		return err
 	}
-	if max(len(a.open.Messages), len(a.rows.changed)) < parts*spoolMessages && a.bytes < parts*spoolBytes {
+	if max(len(a.open.Messages), len(a.rows.changed))+a.awaiting.size() < parts*spoolMessages && a.bytes+a.awaiting.bytes < parts*spoolBytes {
 		return nil
+	}
+	if err := a.resolve(ctx); err != nil {
+		return err
 	}
 	if err := a.journal.Spool(ctx, a.part()); err != nil {
 		return fmt.Errorf("store transaction %s: %w", a.open.LSN, err)
@@ -155,6 +175,10 @@ func (a *assembler) spillAfter(ctx context.Context, parts int, err error) error 
 // part takes out of the open transaction what it holds.
 func (a *assembler) part() journal.Commit {
 	part := *a.open
+	if a.awaiting.answered { // behind others that have not waited
+		slices.SortFunc(part.Messages, func(m, n journal.Message) int { return m.ID.Compare(n.ID) })
+		a.awaiting.answered = false
+	}
 	part.Messages = slices.DeleteFunc(part.Messages, func(m journal.Message) bool { return m.Action == "" })
 	part.Rows = a.rows.take()
 	a.open.Messages, a.bytes, a.deleted = nil, 0, nil
@@ -171,11 +195,14 @@ func (a *assembler) add(m journal.Message) {
 // relation learns a table's shape, which the server sends before the first row
 // and after every change of it.
 func (a *assembler) relation(ctx context.Context, m *pglogrepl.RelationMessage) error {
-	t := a.tables[name{m.Namespace, m.RelationName}]
+	n := name{m.Namespace, m.RelationName}
+	ties := a.tie(n, m)
+	t := a.tables[n]
 	if t == nil {
-		a.relations[m.RelationID] = shape{}
+		a.relations[m.RelationID] = shape{ties: ties}
 		return nil
 	}
+	delete(a.awaiting.described, t)
 	var oids []uint32
 	for _, c := range m.Columns {
 		oids = append(oids, c.DataType)
@@ -196,7 +223,7 @@ func (a *assembler) relation(ctx context.Context, m *pglogrepl.RelationMessage) 
 	if err == nil {
 		r.oddValue = a.metrics.oddValues.Inc
 	}
-	a.relations[m.RelationID] = shape{relation: r, misfit: err}
+	a.relations[m.RelationID] = shape{relation: r, misfit: err, ties: ties}
 	return nil
 }
 
@@ -221,15 +248,21 @@ func (a *assembler) change(relation uint32) (s shape, ordinal uint32, err error)
 	if !known {
 		return s, 0, fmt.Errorf("row of relation %d, which the stream has not described: %w", relation, ErrMalformed)
 	}
-	ordinal = a.ordinal
-	a.ordinal++
 	switch {
-	case !s.mapped():
+	case !s.mapped() && len(s.ties) == 0:
 		a.count(rowUnmapped)
 	case a.repeat:
 		a.count(rowRepeated)
+	case !s.mapped():
+		a.count(rowLink)
 	}
-	return s, ordinal, nil
+	return s, a.next(), nil
+}
+
+// next takes an ordinal.
+func (a *assembler) next() uint32 {
+	a.ordinal++
+	return a.ordinal - 1
 }
 
 func (a *assembler) count(fate rowFate) { a.metrics.fates[fate].Inc() }

@@ -13,7 +13,7 @@ import (
 )
 
 // textShapes takes every column for text and knows no primary keys.
-type textShapes struct{}
+type textShapes struct{ shapes }
 
 func (textShapes) primaryKey(context.Context, name) ([]string, error) { return nil, nil }
 func (textShapes) reread(context.Context, name, []keyValue, string) ([]byte, bool, error) {

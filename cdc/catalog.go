@@ -3,6 +3,7 @@ package cdc
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -21,7 +22,11 @@ const queryTimeout = 15 * time.Second
 // it opens when it is asked and keeps. One goroutine owns it.
 type catalog struct {
 	cfg  Config
-	conn *pgx.Conn // nil until asked
+	log  *slog.Logger // nil: nothing is logged
+	conn *pgx.Conn    // nil until asked
+
+	seen      uint32            // the last transaction that conn was found to see
+	typeNames map[uint32]string // by oid
 }
 
 func (c *catalog) close() {
@@ -30,8 +35,8 @@ func (c *catalog) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = c.conn.Close(ctx) // the server ends the session either way
-	c.conn = nil
+	_ = c.conn.Close(ctx)   // the server ends the session either way
+	c.conn, c.seen = nil, 0 // the next may lead to another server
 }
 
 // do runs f on a living connection, with a bound on its time.

@@ -21,22 +21,43 @@ type deletion struct {
 	message int // its retract in the commit's messages; -1 when it made none
 }
 
-// target finds the table of a row change. r is nil when the change makes
-// nothing; the ordinal is its own either way.
-func (a *assembler) target(id uint32, tuple *pglogrepl.TupleData) (r *relation, ordinal uint32, err error) {
+// change is one row change of a mapped table as the stream tells it, with the
+// ordinals that it takes.
+type change struct {
+	relation *relation
+	ordinal  uint32
+	row      *pglogrepl.TupleData // as it is now; nil: it was deleted
+	key      []byte               // of row
+	inserted bool
+	old      *pglogrepl.TupleData // what the stream tells of it before; nil: nothing
+	whole    bool                 // old has every column
+	left     []byte               // the key that it had and has no longer; nil: none
+	leaving  uint32               // the ordinal of that
+	answer   *answer              // to the query for its tags; nil when it was not asked
+}
+
+// target finds the table of a row change, of which rows[0] must be told. r is
+// nil when the change makes nothing by itself; the ordinal is its own either way.
+func (a *assembler) target(id uint32, rows ...*pglogrepl.TupleData) (r *relation, ordinal uint32, err error) {
 	s, ordinal, err := a.change(id)
-	switch {
-	case err != nil || !s.mapped() || a.repeat:
+	if err != nil || a.repeat {
 		return nil, ordinal, err
+	}
+	if err := a.touch(s, ordinal, rows); err != nil {
+		return nil, ordinal, err
+	}
+	switch {
+	case !s.mapped():
+		return nil, ordinal, nil
 	case s.misfit != nil:
 		return nil, ordinal, s.misfit
-	case tuple == nil || len(tuple.Columns) != len(s.relation.columns):
+	case rows[0] == nil || len(rows[0].Columns) != len(s.relation.columns):
 		return nil, ordinal, fmt.Errorf("row of %s without its %d columns: %w", s.relation.table.name, len(s.relation.columns), ErrMalformed)
 	}
 	return s.relation, ordinal, nil
 }
 
-func (a *assembler) insert(m *pglogrepl.InsertMessage) error {
+func (a *assembler) insert(ctx context.Context, m *pglogrepl.InsertMessage) error {
 	r, ordinal, err := a.target(m.RelationID, m.Tuple)
 	if err != nil || r == nil {
 		return err
@@ -45,23 +66,11 @@ func (a *assembler) insert(m *pglogrepl.InsertMessage) error {
 	if err != nil {
 		return err
 	}
-	v := &rowValues{relation: r, row: m.Tuple}
-	if d, again := a.deleted[string(key)]; again {
-		v.was = d.was
-		if d.message >= 0 {
-			a.open.Messages[d.message].Action = "" // taken back
-		}
-		delete(a.deleted, string(key))
-	}
-	next, err := v.article(a.skippedTag)
-	if err != nil {
-		return err
-	}
-	return a.decide(r, key, v.was, next, ordinal)
+	return a.take(ctx, change{relation: r, ordinal: ordinal, row: m.Tuple, key: key, inserted: true})
 }
 
 func (a *assembler) update(ctx context.Context, m *pglogrepl.UpdateMessage) error {
-	r, ordinal, err := a.target(m.RelationID, m.NewTuple)
+	r, ordinal, err := a.target(m.RelationID, m.NewTuple, m.OldTuple)
 	if err != nil || r == nil {
 		return err
 	}
@@ -69,27 +78,94 @@ func (a *assembler) update(ctx context.Context, m *pglogrepl.UpdateMessage) erro
 		a.count(rowUnkeyed)
 		return nil
 	}
-	key, err := r.rowKey(m.NewTuple)
-	if err != nil {
+	c := change{relation: r, ordinal: ordinal, row: m.NewTuple, old: m.OldTuple}
+	if c.key, err = r.rowKey(m.NewTuple); err != nil {
 		return err
 	}
-	before, whole := r.oldKey(m.OldTupleType, m.OldTuple, key)
-	if !bytes.Equal(before, key) {
-		if err := a.leave(r, before, whole, m.OldTuple, ordinal); err != nil {
+	before, whole := r.oldKey(m.OldTupleType, m.OldTuple, c.key)
+	c.whole = whole
+	if !bytes.Equal(before, c.key) { // a changed key is two changes
+		c.left, c.leaving, c.ordinal = before, ordinal, a.next()
+	}
+	return a.take(ctx, c)
+}
+
+func (a *assembler) delete(ctx context.Context, m *pglogrepl.DeleteMessage) error {
+	r, ordinal, err := a.target(m.RelationID, m.OldTuple)
+	if err != nil || r == nil {
+		return err
+	}
+	if len(r.key) == 0 {
+		a.count(rowUnkeyed)
+		return nil
+	}
+	key, whole := r.oldKey(m.OldTupleType, m.OldTuple, nil)
+	if key == nil {
+		a.count(rowUnkeyed)
+		return nil
+	}
+	return a.take(ctx, change{relation: r, old: m.OldTuple, whole: whole, left: key, leaving: ordinal})
+}
+
+// take says what a change means, at once or, where a query tells the tags, once
+// it is known what it says.
+func (a *assembler) take(ctx context.Context, c change) error {
+	if c.relation.table.query != nil {
+		a.await(c)
+		return nil
+	}
+	return a.tell(ctx, &c)
+}
+
+// tell says what a change means.
+func (a *assembler) tell(ctx context.Context, c *change) error {
+	if c.left != nil {
+		if err := a.leave(c); err != nil {
 			return err
 		}
-		ordinal = a.ordinal // a changed key is two changes
-		a.ordinal++
 	}
-	was, err := a.rows.get(key, a.open.LSN)
+	switch {
+	case c.inserted:
+		return a.tellInserted(c)
+	case c.row != nil:
+		return a.tellUpdated(ctx, c)
+	}
+	return nil
+}
+
+func (a *assembler) tellInserted(c *change) error {
+	v := &rowValues{relation: c.relation, row: c.row, answer: c.answer}
+	d, again := a.deleted[string(c.key)]
+	if again {
+		v.was = d.was
+	}
+	next, err := v.article(a.skippedTag)
+	if errors.Is(err, errRowGone) {
+		a.count(rowUnreadable) // its deletion comes behind
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	v := &rowValues{relation: r, row: m.NewTuple, was: was, reread: readAgain(ctx, a.shapes, r, m.NewTuple)}
-	if whole {
-		v.old = m.OldTuple
-		if was == nil && bytes.Equal(before, key) {
-			if was, err = a.told(r, m.OldTuple); err != nil {
+	if again {
+		if d.message >= 0 {
+			a.open.Messages[d.message].Action = "" // taken back
+		}
+		delete(a.deleted, string(c.key))
+	}
+	return a.decide(c.relation, c.key, v.was, next, c.ordinal)
+}
+
+func (a *assembler) tellUpdated(ctx context.Context, c *change) error {
+	was, err := a.rows.get(c.key, a.open.LSN)
+	if err != nil {
+		return err
+	}
+	v := &rowValues{relation: c.relation, row: c.row, was: was, answer: c.answer, reread: readAgain(ctx, a.shapes, c.relation, c.row)}
+	if c.whole {
+		v.old = c.old
+		if was == nil && c.left == nil {
+			if was, err = a.told(c.relation, c.old); err != nil {
 				return err
 			}
 			v.was = was
@@ -106,12 +182,15 @@ func (a *assembler) update(ctx context.Context, m *pglogrepl.UpdateMessage) erro
 	if err != nil {
 		return err
 	}
-	return a.decide(r, key, was, next, ordinal)
+	return a.decide(c.relation, c.key, was, next, c.ordinal)
 }
 
 // told makes the state that an old row in the stream tells, of a row that
-// nothing was remembered of.
+// nothing was remembered of; nil where a query would have had to be asked then.
 func (a *assembler) told(r *relation, old *pglogrepl.TupleData) (*rowState, error) {
+	if r.table.query != nil {
+		return nil, nil
+	}
 	v := &rowValues{relation: r, row: old, reread: func(int) ([]byte, bool, error) { return nil, false, errNoValue }}
 	was, err := v.article(func(tagFate) {})
 	if err != nil || was == nil {
@@ -120,28 +199,11 @@ func (a *assembler) told(r *relation, old *pglogrepl.TupleData) (*rowState, erro
 	return &rowState{hashes: was.hashes, tags: was.tags}, nil
 }
 
-func (a *assembler) delete(m *pglogrepl.DeleteMessage) error {
-	r, ordinal, err := a.target(m.RelationID, m.OldTuple)
-	if err != nil || r == nil {
-		return err
-	}
-	if len(r.key) == 0 {
-		a.count(rowUnkeyed)
-		return nil
-	}
-	key, whole := r.oldKey(m.OldTupleType, m.OldTuple, nil)
-	if key == nil {
-		a.count(rowUnkeyed)
-		return nil
-	}
-	return a.leave(r, key, whole, m.OldTuple, ordinal)
-}
-
 // leave takes a row away that has been deleted, or has another key now.
-func (a *assembler) leave(r *relation, key []byte, whole bool, old *pglogrepl.TupleData, ordinal uint32) error {
-	was, err := a.rows.get(key, a.open.LSN)
-	if err == nil && was == nil && whole {
-		was, err = a.told(r, old)
+func (a *assembler) leave(c *change) error {
+	was, err := a.rows.get(c.left, a.open.LSN)
+	if err == nil && was == nil && c.whole {
+		was, err = a.told(c.relation, c.old)
 	}
 	if err != nil {
 		return err
@@ -150,13 +212,13 @@ func (a *assembler) leave(r *relation, key []byte, whole bool, old *pglogrepl.Tu
 	if was != nil {
 		d.message = len(a.open.Messages)
 	}
-	if err := a.decide(r, key, was, nil, ordinal); err != nil {
+	if err := a.decide(c.relation, c.left, was, nil, c.leaving); err != nil {
 		return err
 	}
 	if a.deleted == nil {
 		a.deleted = make(map[string]deletion)
 	}
-	a.deleted[string(key)] = d
+	a.deleted[string(c.left)] = d
 	return nil
 }
 
@@ -166,18 +228,26 @@ func (a *assembler) truncate(ctx context.Context, m *pglogrepl.TruncateMessage) 
 		if err != nil {
 			return err
 		}
-		if !s.mapped() || a.repeat {
+		if a.repeat {
+			continue
+		}
+		if err := a.emptied(ctx, s, ordinal, m.RelationIDs); err != nil {
+			return err
+		}
+		if !s.mapped() {
 			continue
 		}
 		if s.misfit != nil {
 			return s.misfit
 		}
+		if err := a.resolve(ctx); err != nil { // what was changed before
+			return err
+		}
 		err = a.rows.of(s.relation.table.name, a.open.LSN, func(key []byte, was *rowState) error {
 			if err := a.decide(s.relation, key, was, nil, ordinal); err != nil {
 				return err
 			}
-			ordinal = a.ordinal // each retract has an ordinal of its own
-			a.ordinal++
+			ordinal = a.next() // each retract has an ordinal of its own
 			return a.spillAfter(ctx, 1, nil)
 		})
 		if err != nil {
@@ -278,6 +348,10 @@ func (r *relation) oldKey(kind uint8, old *pglogrepl.TupleData, present []byte) 
 // kept, or was not whole.
 func (a *assembler) lastData(id journal.ID) (json.RawMessage, error) {
 	at, open := slices.BinarySearchFunc(a.open.Messages, id, func(m journal.Message, id journal.ID) int { return m.ID.Compare(id) })
+	if a.awaiting.answered { // not in order until the part is complete
+		at = slices.IndexFunc(a.open.Messages, func(m journal.Message) bool { return m.ID == id })
+		open = at >= 0
+	}
 	if open && !a.open.Messages[at].Truncated {
 		return a.open.Messages[at].Data, nil
 	}

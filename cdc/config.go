@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,11 +29,18 @@ type Table struct {
 	Published  *Published // which rows are news; nil means all
 }
 
-// Tags names the columns that carry the tags: exactly one field is set.
+// Tags says where the tags stand: exactly one of Column, Columns and Query is set.
 type Tags struct {
 	Column  string   // an array, a jsonb array, or comma separated text
 	Columns []string // each adds its value, or its elements
-	Query   string   // not supported by this version
+	Query   string   // a SELECT of the tags of one row; $1, $2 … are its key's columns, as in the table
+	Links   []Link   // with Query: tables whose changes change what it gives
+}
+
+// Link is a table whose rows tie others to their tags.
+type Link struct {
+	Table string   // schema.table; without a schema it is public
+	Key   []string // its columns that hold the other row's key, in the order of that key
 }
 
 // Published limits a table to rows that are news.
@@ -92,6 +100,11 @@ func (c Config) compile() ([]*table, error) {
 			seen[n] = i
 		}
 		t.check(func(k, format string, args ...any) { fault(key+"."+k, format, args...) })
+		for k, l := range t.Tags.Links {
+			if linked, err := parseName(l.Table); err == nil && linked == n {
+				fault(fmt.Sprintf("%s.tags.links[%d].table", key, k), "%s is the table itself, whose changes count anyway", n)
+			}
+		}
 		tables = append(tables, newTable(i, n, t))
 	}
 	return tables, errors.Join(faults...)
@@ -106,10 +119,12 @@ func (t Table) check(fault func(key, format string, args ...any)) {
 		}
 	}
 	switch {
-	case t.Tags.Query != "":
-		fault("tags.query", "not supported by this version")
 	case set != 1:
-		fault("tags", "want exactly one of column and columns")
+		fault("tags", "want exactly one of column, columns and query")
+	case t.Tags.Query != "":
+		t.Tags.checkQuery(fault)
+	case len(t.Tags.Links) > 0:
+		fault("tags.links", "belong to tags.query, which is not set")
 	}
 	for i, c := range t.Tags.Columns {
 		if c == "" {
@@ -137,6 +152,29 @@ func (t Table) check(fault func(key, format string, args ...any)) {
 		}
 		if p.Column == "" {
 			fault("published.column", "is required")
+		}
+	}
+}
+
+// checkQuery reports what is wrong with the query and its links, as far as the
+// server need not be asked.
+func (t Tags) checkQuery(fault func(key, format string, args ...any)) {
+	if _, err := parseQuery(t.Query); err != nil {
+		fault("tags.query", "%v", err)
+	}
+	seen := make(map[name]bool)
+	for i, l := range t.Links {
+		key := fmt.Sprintf("tags.links[%d]", i)
+		n, err := parseName(l.Table)
+		switch {
+		case err != nil:
+			fault(key+".table", "%v", err)
+		case seen[n]:
+			fault(key+".table", "%s is listed twice", n)
+		}
+		seen[n] = true
+		if len(l.Key) == 0 || slices.Contains(l.Key, "") {
+			fault(key+".key", "name the columns of %s that hold the key of the row that the tags belong to", l.Table)
 		}
 	}
 }

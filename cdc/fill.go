@@ -48,7 +48,7 @@ func (l *Listener) fill(ctx context.Context, c *catalog) error {
 	}
 	for _, t := range l.tables {
 		n, err := l.fillTable(ctx, c, t, slot.SnapshotName, journal.LSN(at))
-		if pgCode(err) == codeInsufficientPrivilege {
+		if pgCode(err) == codeInsufficientPrivilege && t.query == nil {
 			l.log.WarnContext(ctx, "the role may not read a table, so what was published in it before stays unknown", "table", t.name.String())
 			continue
 		}
@@ -67,7 +67,7 @@ const (
 
 // fillTable remembers one table's published rows and tells how many.
 func (l *Listener) fillTable(ctx context.Context, c *catalog, t *table, snapshot string, at journal.LSN) (n int, err error) {
-	r, columns, err := t.describe(ctx, c)
+	r, columns, err := c.describe(ctx, t)
 	if err != nil || len(r.key) == 0 {
 		return 0, err
 	}
@@ -87,7 +87,8 @@ func (l *Listener) fillTable(ctx context.Context, c *catalog, t *table, snapshot
 }
 
 // selectRows reads the columns that the configuration needs of all rows, as of
-// a snapshot, in the order of their keys.
+// a snapshot, in the order of their keys; behind them, where there is a query,
+// the tags that it gives.
 func selectRows(ctx context.Context, conn *pgconn.PgConn, t *table, r *relation, columns []string, snapshot string) (*pgconn.MultiResultReader, error) {
 	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '" + snapshot + "'"
 	if err := conn.Exec(ctx, begin).Close(); err != nil {
@@ -95,12 +96,16 @@ func selectRows(ctx context.Context, conn *pgconn.PgConn, t *table, r *relation,
 	}
 	var list, order []string
 	for _, column := range columns {
-		list = append(list, pgx.Identifier{column}.Sanitize())
+		list = append(list, rowAlias+"."+pgx.Identifier{column}.Sanitize())
 	}
+	var key []string
 	for _, i := range r.key {
-		order = append(order, list[i])
+		order, key = append(order, list[i]), append(key, columns[i])
 	}
-	query := "SELECT " + strings.Join(list, ", ") + " FROM " + t.name.quoted()
+	if t.query != nil {
+		list = append(list, t.query.expression(key))
+	}
+	query := "SELECT " + strings.Join(list, ", ") + " FROM " + t.name.quoted() + " AS " + rowAlias
 	if r.filter != "" { // what the publication withholds is nobody's news
 		query += " WHERE (" + r.filter + ")"
 	}
@@ -112,7 +117,7 @@ func filled(results *pgconn.MultiResultReader, r *relation, at journal.LSN, n *i
 	return func(yield func(journal.Row) bool) {
 		for results.NextResult() {
 			for rows := results.ResultReader(); rows.NextRow(); {
-				v := &rowValues{relation: r, row: tuple(rows.Values())}
+				v := selected(r, rows.Values())
 				a, err := v.article(func(tagFate) {})
 				if err != nil {
 					*broken = err
@@ -129,6 +134,17 @@ func filled(results *pgconn.MultiResultReader, r *relation, at journal.LSN, n *i
 			}
 		}
 	}
+}
+
+// selected is a row that selectRows has read.
+func selected(r *relation, values [][]byte) *rowValues {
+	v := &rowValues{relation: r}
+	if n := len(r.columns); len(values) > n {
+		v.answer = &answer{tags: slices.Clone(values[n])}
+		values = values[:n]
+	}
+	v.row = tuple(values)
+	return v
 }
 
 // tuple makes a row of a query one of the stream.
@@ -161,7 +177,7 @@ WHERE pubname = $1 AND schemaname = $2 AND tablename = $3`
 
 // describe makes of the catalogs what a Relation message tells, for the columns
 // that the configuration needs.
-func (t *table) describe(ctx context.Context, c *catalog) (r *relation, columns []string, err error) {
+func (c *catalog) describe(ctx context.Context, t *table) (r *relation, columns []string, err error) {
 	key, err := c.primaryKey(ctx, t.name)
 	if err != nil {
 		return nil, nil, err

@@ -143,7 +143,7 @@ func (l *Listener) Run(ctx context.Context) error {
 // follow opens the slot and serves it until something ends it; held is for how
 // long.
 func (l *Listener) follow(ctx context.Context) (held time.Duration, err error) {
-	c := &catalog{cfg: l.cfg}
+	c := &catalog{cfg: l.cfg, log: l.log}
 	defer c.close()
 	s, err := l.open(ctx, c)
 	if err != nil {

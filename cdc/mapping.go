@@ -17,10 +17,26 @@ type table struct {
 	name       name
 	cfg        Table
 	defaultTag string
+	query      *tagQuery // that gives the tags; nil when columns do
+	links      []link    // of the query
 }
 
+// link is a configured link table.
+type link struct {
+	name name
+	key  []string // its columns with the key of the tagged row
+}
+
+// newTable takes a checked configuration; what is wrong with it was told.
 func newTable(index int, n name, cfg Table) *table {
 	t := &table{index: index, name: n, cfg: cfg, defaultTag: cfg.DefaultTag}
+	if cfg.Tags.Query != "" {
+		t.query, _ = parseQuery(cfg.Tags.Query)
+		for _, l := range cfg.Tags.Links {
+			linked, _ := parseName(l.Table)
+			t.links = append(t.links, link{linked, l.Key})
+		}
+	}
 	if t.defaultTag == "" {
 		t.defaultTag = generalTag
 	}

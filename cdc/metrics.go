@@ -16,6 +16,7 @@ const (
 	rowUnchanged   rowFate = "unchanged"   // a published row, but nothing that readers get
 	rowUnreadable  rowFate = "unreadable"  // needs a value that the stream left out and that is not to be had
 	rowUnkeyed     rowFate = "unkeyed"     // a change of a row that has no key to know it by
+	rowLink        rowFate = "link"        // of a link table; the articles whose tags it changes are counted besides
 	rowUnmapped    rowFate = "unmapped"    // of a table that no mapping names
 	rowRepeated    rowFate = "repeated"    // sent again; the journal has it
 )
@@ -81,7 +82,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	m.fates = make(map[rowFate]prometheus.Counter)
-	for _, fate := range []rowFate{rowPublish, rowCorrect, rowRetract, rowUnpublished, rowUnchanged, rowUnreadable, rowUnkeyed, rowUnmapped, rowRepeated} {
+	for _, fate := range []rowFate{rowPublish, rowCorrect, rowRetract, rowUnpublished, rowUnchanged, rowUnreadable, rowUnkeyed, rowLink, rowUnmapped, rowRepeated} {
 		m.fates[fate] = m.rows.WithLabelValues(string(fate))
 	}
 	for _, fate := range []tagFate{tagNull, tagEmpty, tagWildcard, tagTooLong, tagControl, tagNotText} {

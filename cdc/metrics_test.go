@@ -28,7 +28,7 @@ func TestLabelsArePresentAtZero(t *testing.T) {
 		series[f.GetName()] = len(f.GetMetric())
 	}
 	for name, want := range map[string]int{
-		"newswire_cdc_transactions_total": 1, "newswire_cdc_rows_total": 9, "newswire_cdc_tags_skipped_total": 6,
+		"newswire_cdc_transactions_total": 1, "newswire_cdc_rows_total": 10, "newswire_cdc_tags_skipped_total": 6,
 		"newswire_cdc_confirmed_lag_bytes": 1, "newswire_slot_retained_bytes": 1, "newswire_slot_safe_wal_bytes": 1,
 	} {
 		if series[name] != want {

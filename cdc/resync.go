@@ -85,7 +85,7 @@ func Resync(ctx context.Context, cfg Config, j Journal, progress func(string)) e
 // compared.
 func (r *resync) mayRead(ctx context.Context) error {
 	for _, t := range r.tables {
-		_, columns, err := t.describe(ctx, r.catalog)
+		_, columns, err := r.catalog.describe(ctx, t)
 		if err != nil {
 			return err
 		}
@@ -227,7 +227,7 @@ type comparison struct {
 }
 
 func (c *comparison) run(ctx context.Context, r *resync, snapshot string) error {
-	rel, columns, err := c.table.describe(ctx, r.catalog)
+	rel, columns, err := r.catalog.describe(ctx, c.table)
 	if err != nil {
 		return err
 	}
@@ -246,7 +246,7 @@ func (c *comparison) run(ctx context.Context, r *resync, snapshot string) error 
 	}
 	for results.NextResult() {
 		for rows := results.ResultReader(); rows.NextRow(); {
-			if err := c.row(ctx, rel, tuple(rows.Values())); err != nil {
+			if err := c.row(ctx, selected(rel, rows.Values())); err != nil {
 				return errors.Join(err, results.Close())
 			}
 		}
@@ -261,10 +261,10 @@ func (c *comparison) run(ctx context.Context, r *resync, snapshot string) error 
 }
 
 // row compares one row of the table.
-func (c *comparison) row(ctx context.Context, rel *relation, row *pglogrepl.TupleData) error {
+func (c *comparison) row(ctx context.Context, v *rowValues) error {
 	c.rows++
-	a := c.assembler
-	key, err := rel.rowKey(row)
+	a, rel := c.assembler, v.relation
+	key, err := rel.rowKey(v.row)
 	if err != nil {
 		return err
 	}
@@ -272,7 +272,8 @@ func (c *comparison) row(ctx context.Context, rel *relation, row *pglogrepl.Tupl
 	if err != nil {
 		return err
 	}
-	next, err := (&rowValues{relation: rel, row: row, was: was}).article(a.skippedTag)
+	v.was = was
+	next, err := v.article(a.skippedTag)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type rowValues struct {
 	row      *pglogrepl.TupleData
 	old      *pglogrepl.TupleData            // nil unless the whole old row was sent
 	was      *rowState                       // nil when the row was not published
+	answer   *answer                         // to the query for the tags; nil when it was not asked
 	last     func() (json.RawMessage, error) // data of the last message; nil when it is not whole
 	reread   func(column int) (text []byte, null bool, err error)
 
@@ -128,10 +129,19 @@ func (v *rowValues) published() (bool, error) {
 	return string(value) == want, nil
 }
 
-// tags reads the tags; the default tag when none is left.
+// tags reads the tags; the default tag when none is left. A query answers only
+// for a row that is still there.
 func (v *rowValues) tags(skip func(tagFate)) ([]string, error) {
 	r := v.relation
 	list := tagList{skip: skip, known: &r.known}
+	if r.table.query != nil {
+		if v.answer == nil {
+			return nil, errRowGone
+		}
+		if v.answer.tags != nil {
+			list.addJSON(v.answer.tags, false)
+		}
+	}
 	split := r.table.cfg.Tags.Column != ""
 	for _, i := range r.tags {
 		if split && v.was != nil && v.leavesOut(i) {
