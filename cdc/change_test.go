@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"newswire/cdc/pgtest"
+	"newswire/cdc/setup"
 	"newswire/fanout/journal"
 )
 
@@ -51,12 +52,17 @@ func TestEveryChangeOfARowMeansWhatReadersSee(t *testing.T) {
 			 UPDATE articles SET url = 'z'`,
 			"publish {\"id\":1} tech-\npublish {\"id\":2} ai-\ncorrect {\"id\":2} ai-"},
 	} {
-		for _, identity := range []string{"DEFAULT", "FULL"} {
+		for _, identity := range []string{"DEFAULT", "FULL", "DEFAULT, as set up", "FULL, as set up"} {
 			t.Run(name+" with identity "+identity, func(t *testing.T) {
 				t.Parallel()
+				identity, setUp := strings.CutSuffix(identity, ", as set up")
 				db, j := pgtest.New(t), newMemJournal()
 				db.Exec(`ALTER TABLE articles REPLICA IDENTITY ` + identity)
-				l := listen(t, published(db), j)
+				cfg := published(db)
+				if setUp { // a row filter or a column list, from version 15 on
+					cfg.Publication = narrow(t, db, cfg)
+				}
+				l := listen(t, cfg, j)
 				l.ready()
 				for sql := range strings.SplitSeq(c.sql, ";\n") {
 					db.Exec(sql)
@@ -72,6 +78,25 @@ func TestEveryChangeOfARowMeansWhatReadersSee(t *testing.T) {
 			})
 		}
 	}
+}
+
+// narrow makes the publication that setup would make, and gives its name.
+func narrow(t *testing.T, db *pgtest.DB, cfg Config) string {
+	t.Helper()
+	cfg.Publication += "_narrow"
+	wanted, err := cfg.Setup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := db.Connect()
+	plan, err := setup.Prepare(t.Context(), conn, wanted, setup.Options{})
+	if err == nil {
+		err = plan.Apply(t.Context(), conn)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg.Publication
 }
 
 func TestUnchangedLargeValuesAreNeverEmpty(t *testing.T) {

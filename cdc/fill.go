@@ -165,7 +165,8 @@ SELECT a.attname::text, a.atttypid
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped
+  AND (a.attgenerated = '' OR a.attname = ANY ($3::text[])) -- those that the publication carries
 ORDER BY a.attnum`
 
 // carriedQuery tells what a publication carries of a table; before 15 it is the
@@ -193,7 +194,7 @@ func (c *catalog) describe(ctx context.Context, t *table) (r *relation, columns 
 				return fmt.Errorf("read what publication %q carries: %w", c.cfg.Publication, err)
 			}
 		}
-		rows, err := conn.Query(ctx, columnsQuery, t.name.schema, t.name.table)
+		rows, err := conn.Query(ctx, columnsQuery, t.name.schema, t.name.table, carried)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
+
+	"newswire/cdc/publication"
 )
 
 // oldestServer is the first version whose pgoutput can send messages.
@@ -34,7 +36,7 @@ func Preflight(ctx context.Context, cfg Config) error {
 	for _, t := range tables {
 		steps = append(steps, func(ctx context.Context) error { return p.table(ctx, t) })
 	}
-	steps = append(steps, p.publication)
+	steps = append(steps, p.carries)
 	for _, t := range tables {
 		steps = append(steps, func(ctx context.Context) error { return p.published(ctx, t) })
 	}
@@ -53,17 +55,9 @@ type preflight struct {
 	conn   *pgx.Conn
 	faults []error
 
-	version    int
-	found      map[name]tableState
-	pubExists  bool
-	pubInsert  bool
-	pubChanges bool // updates or deletes
-}
-
-// tableState is what a table is, without regard to the publication.
-type tableState struct {
-	identity bool     // its updates can be published
-	columns  []string // those there are
+	version     int
+	found       map[name][]string  // the columns of the mapped tables that exist
+	publication *publication.State // nil: there is none
 }
 
 func (p *preflight) fault(format string, args ...any) {
@@ -117,23 +111,19 @@ func (p *preflight) login(ctx context.Context) error {
 
 const tableQuery = `
 SELECT c.relkind::text, c.relpersistence::text,
-  CASE c.relreplident
-    WHEN 'd' THEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate)
-    WHEN 'i' THEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
-    ELSE c.relreplident = 'f' END,
   ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
   ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> '')
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+          AND (a.attgenerated = 'v' OR a.attgenerated <> '' AND current_setting('server_version_num')::int < 180000))
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2`
 
 // table checks that the table and its mapped columns exist and are replicated.
 func (p *preflight) table(ctx context.Context, t *table) error {
 	var kind, persistence string
-	var identity bool
 	var columns, generated []string
-	err := p.conn.QueryRow(ctx, tableQuery, t.name.schema, t.name.table).Scan(&kind, &persistence, &identity, &columns, &generated)
+	err := p.conn.QueryRow(ctx, tableQuery, t.name.schema, t.name.table).Scan(&kind, &persistence, &columns, &generated)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		p.fault("table %s does not exist; create it or correct postgres.tables[%d].name", t.name, t.index)
@@ -147,66 +137,69 @@ func (p *preflight) table(ctx context.Context, t *table) error {
 		p.fault("table %s is unlogged or temporary, so its rows are not replicated; run ALTER TABLE %s SET LOGGED", t.name, t.name.quoted())
 	}
 	if p.found == nil {
-		p.found = make(map[name]tableState)
+		p.found = make(map[name][]string)
 	}
-	p.found[t.name] = tableState{identity, columns}
+	p.found[t.name] = columns
 	for _, m := range t.mapped() {
 		switch {
 		case !slices.Contains(columns, m.column):
 			p.fault("table %s has no column %s; add it or correct %s", t.name, m.column, m.key)
 		case slices.Contains(generated, m.column):
-			p.fault("column %s of %s is generated, and PostgreSQL does not replicate those; name another in %s", m.column, t.name, m.key)
+			p.fault("column %s of %s is generated, and this PostgreSQL does not replicate it; name another in %s", m.column, t.name, m.key)
 		}
 	}
 	return nil
 }
 
-func (p *preflight) publication(ctx context.Context) error {
-	err := p.conn.QueryRow(ctx, `SELECT pubinsert, pubupdate OR pubdelete FROM pg_catalog.pg_publication WHERE pubname = $1`,
-		p.cfg.Publication).Scan(&p.pubInsert, &p.pubChanges)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
+// carries examines the publication, also for tables that are not mapped: their
+// editors suffer too.
+func (p *preflight) carries(ctx context.Context) (err error) {
+	if p.publication, err = publication.Read(ctx, p.conn, p.cfg.Publication); err != nil {
+		return err
+	}
+	if p.publication == nil {
 		p.fault("publication %q does not exist; run `newswire setup --apply`", p.cfg.Publication)
 		return nil
-	case err != nil:
-		return fmt.Errorf("read publication %q: %w", p.cfg.Publication, err)
 	}
-	p.pubExists = true
-	if !p.pubInsert {
+	if !p.publication.Insert {
 		p.fault("publication %q does not publish inserts; run `newswire setup --apply`", p.cfg.Publication)
+	}
+	mapped := func(schema, table string) bool { return p.found[name{schema, table}] != nil }
+	for _, f := range p.publication.Faults(mapped) {
+		p.fault("publication %q makes every %s of the editors fail on %s: %s; %s", p.cfg.Publication, p.publication.Fails(), f.Table, f.Why, f.Remedy)
 	}
 	return nil
 }
 
 // published checks that the publication carries the table and what is mapped.
 func (p *preflight) published(ctx context.Context, t *table) error {
-	state, found := p.found[t.name]
-	if !found || !p.pubExists {
+	columns, found := p.found[t.name]
+	if !found || p.publication == nil {
 		return nil // told already
 	}
-	columns := "NULL::text[]" // column lists came with version 15
-	if p.version >= 150000 {
-		columns = "attnames::text[]"
-	}
-	var listed []string
-	err := p.conn.QueryRow(ctx, "SELECT "+columns+` FROM pg_catalog.pg_publication_tables
-		WHERE pubname = $1 AND schemaname = $2 AND tablename = $3`, p.cfg.Publication, t.name.schema, t.name.table).Scan(&listed)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
+	carried := p.publication.Table(t.name.schema, t.name.table)
+	if carried == nil {
 		p.fault("publication %q does not carry table %s; run `newswire setup --apply`", p.cfg.Publication, t.name)
 		return nil
-	case err != nil:
-		return fmt.Errorf("read publication %q: %w", p.cfg.Publication, err)
 	}
 	for _, m := range t.mapped() {
-		if listed != nil && !slices.Contains(listed, m.column) && slices.Contains(state.columns, m.column) {
-			p.fault("publication %q does not carry column %s of %s, which %s names; add it to the publication's column list",
-				p.cfg.Publication, m.column, t.name, m.key)
+		if carried.Columns != nil && !slices.Contains(carried.Columns, m.column) && slices.Contains(columns, m.column) {
+			p.fault("publication %q does not carry column %s of %s, which %s names; %s",
+				p.cfg.Publication, m.column, t.name, m.key, p.publication.ListRemedy(m.key))
 		}
 	}
-	if p.pubChanges && !state.identity {
-		p.fault("publication %q publishes updates of %s, which has no replica identity, so every UPDATE and DELETE of the editors fails;"+
-			" run `newswire setup --apply`, or give the table a primary key", p.cfg.Publication, t.name)
+	if !p.publication.Marked || carried.Filter == "" {
+		return nil
+	}
+	shape, err := publication.ShapeOf(ctx, p.conn, t.wish())
+	if errors.Is(err, publication.ErrMissing) {
+		return nil // told already
+	} else if err != nil {
+		return err
+	}
+	if wanted := shape.Fit(p.publication.Fails() != "").Filter; carried.Filter != wanted {
+		p.fault("publication %q carries only rows of %s with %s, and the configuration asks for other ones; run `newswire setup --apply`",
+			p.cfg.Publication, t.name, carried.Filter)
 	}
 	return nil
 }

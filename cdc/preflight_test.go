@@ -35,7 +35,7 @@ func TestPreflightNamesEachFaultWithItsRemedy(t *testing.T) {
 		"no inserts":      {`ALTER PUBLICATION $db SET (publish = 'delete')`, nil, []string{"does not publish inserts", "newswire setup --apply"}},
 		"table left out":  {`DROP PUBLICATION $db; CREATE PUBLICATION $db`, nil, []string{"does not carry table public.articles", "newswire setup --apply"}},
 		"column left out": {`DROP PUBLICATION $db; CREATE PUBLICATION $db FOR TABLE articles (id, tags)`, nil, []string{"does not carry column title", "column list"}},
-		"no identity":     {`ALTER TABLE articles DROP CONSTRAINT articles_pkey`, nil, []string{"every UPDATE and DELETE of the editors fails", "primary key"}},
+		"no identity":     {`ALTER TABLE articles DROP CONSTRAINT articles_pkey`, nil, []string{"every UPDATE and DELETE of the editors fail on public.articles", "primary key"}},
 		"no slot":         {`SELECT pg_drop_replication_slot('$db')`, nil, []string{"replication slot", "does not exist", "newswire setup --apply"}},
 		"foreign plugin": {`SELECT pg_drop_replication_slot('$db'); SELECT pg_create_logical_replication_slot('$db', 'test_decoding')`, nil,
 			[]string{"test_decoding", "not pgoutput"}},

@@ -3,6 +3,7 @@ package cdc
 import (
 	"slices"
 
+	"newswire/cdc/publication"
 	"newswire/cdc/setup"
 )
 
@@ -19,15 +20,23 @@ func (c Config) Setup() (setup.Config, error) {
 	}
 	s := setup.Config{Role: dsn.User, Slot: c.Slot, Publication: c.Publication}
 	for _, t := range tables {
-		st := setup.Table{Schema: t.name.schema, Name: t.name.table}
-		if len(t.cfg.Data) > 0 { // none means all
-			for _, m := range t.mapped() {
-				if !slices.Contains(st.Columns, m.column) {
-					st.Columns = append(st.Columns, m.column)
-				}
-			}
-		}
-		s.Tables = append(s.Tables, st)
+		s.Tables = append(s.Tables, setup.Table(t.wish()))
 	}
 	return s, nil
+}
+
+// wish is what of the table has to leave the database.
+func (t *table) wish() publication.Wish {
+	w := publication.Wish{Schema: t.name.schema, Name: t.name.table}
+	if len(t.cfg.Data) > 0 { // none means all
+		for _, m := range t.mapped() {
+			if !slices.Contains(w.Columns, m.column) {
+				w.Columns = append(w.Columns, m.column)
+			}
+		}
+	}
+	if p := t.cfg.Published; p != nil {
+		w.News = &publication.Equals{Column: p.Column, Value: p.Equals}
+	}
+	return w
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"newswire/cdc/publication"
 	"newswire/cdc/slot"
 	"newswire/fanout/journal"
 )
@@ -41,7 +42,20 @@ type Table struct {
 	Key          string   // of the configuration, such as postgres.tables[0]
 	Columns      []Column // that the mapping names
 	All          bool     // readers get every column
-	Filtered     bool     // only some rows are news
+
+	News *publication.Equals // only such rows are news; nil: all, or more than a publication can tell
+	Why  string              // then: why it cannot
+}
+
+// wish is what of the table has to leave the database.
+func (t Table) wish() publication.Wish {
+	w := publication.Wish{Schema: t.Schema, Name: t.Name, News: t.News, Why: t.Why}
+	for _, c := range t.Columns {
+		if !t.All && !slices.Contains(w.Columns, c.Name) {
+			w.Columns = append(w.Columns, c.Name)
+		}
+	}
+	return w
 }
 
 // Column is one that the configuration names by the key.
@@ -116,12 +130,12 @@ type examination struct {
 	conn *pgx.Conn
 	user string
 
-	version    int          // server_version_num
-	replicates bool         // we may open a replication connection
-	slot       *slot.Status // nil: there is none
-	tables     []foundTable // those of cfg that exist
-	pub        *publication // nil: there is none
-	first      slot.Sample  // the end of the log when we began
+	version    int                // server_version_num
+	replicates bool               // we may open a replication connection
+	slot       *slot.Status       // nil: there is none
+	tables     []foundTable       // those of cfg that exist
+	pub        *publication.State // nil: there is none
+	first      slot.Sample        // the end of the log when we began
 }
 
 // Run examines everything that can be reached.

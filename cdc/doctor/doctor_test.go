@@ -176,7 +176,7 @@ func TestTables(t *testing.T) {
 		"columns": {
 			schema: "CREATE TABLE articles (id int PRIMARY KEY, title text GENERATED ALWAYS AS ('x') STORED)",
 			want: []string{
-				"fatal columns public.articles: column title is generated, and PostgreSQL does not replicate those; name another in postgres.tables[0].data[1]",
+				"fatal columns public.articles: column title is generated, and this PostgreSQL does not replicate it; name another in postgres.tables[0].data[1]",
 				"fatal columns public.articles: the table has no column tags; add it or correct postgres.tables[0].data[2]",
 			},
 		},
@@ -264,8 +264,9 @@ func TestPublication(t *testing.T) {
 		},
 		"known filter": {
 			since:       150000,
-			publication: "FOR TABLE articles WHERE (id > 10)",
-			change:      func(_ *pgtest.DB, c *doctor.Config) { c.Tables[0].Filtered = true },
+			schema:      pgtest.Articles + "; ALTER TABLE articles REPLICA IDENTITY FULL",
+			publication: "FOR TABLE articles WHERE (status = 'published')",
+			change:      func(_ *pgtest.DB, c *doctor.Config) { c.Tables[0].News = published },
 		},
 	} {
 		t.Run(name, c.run)

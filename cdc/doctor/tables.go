@@ -32,7 +32,7 @@ SELECT c.oid, c.relkind::text, c.relpersistence::text,
         WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY a.attnum),
   c.relreplident = 'f' OR c.relreplident = 'i',
   ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-  ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''),
+  ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND (a.attgenerated = 'v' OR a.attgenerated <> '' AND current_setting('server_version_num')::int < 180000)),
   ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT') ORDER BY a.attnum),
   pg_catalog.has_schema_privilege(n.oid, 'USAGE'), pg_catalog.row_security_active(c.oid)
@@ -90,7 +90,7 @@ func (e *examination) columns(t Table, columns, generated []string) (unusable []
 		case !slices.Contains(columns, c.Name):
 			e.fatal("columns", t.String(), "add it or correct "+c.Key, "the table has no column %s", c.Name)
 		case slices.Contains(generated, c.Name):
-			e.fatal("columns", t.String(), "name another in "+c.Key, "column %s is generated, and PostgreSQL does not replicate those", c.Name)
+			e.fatal("columns", t.String(), "name another in "+c.Key, "column %s is generated, and this PostgreSQL does not replicate it", c.Name)
 		default:
 			continue
 		}

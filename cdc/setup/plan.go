@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"newswire/cdc/publication"
 )
 
 // Config names what is to be set up. All names are as PostgreSQL stores them.
@@ -21,15 +23,7 @@ type Config struct {
 }
 
 // Table is a table whose rows are read.
-type Table struct {
-	Schema  string
-	Name    string
-	Columns []string // that the mapping names; empty means all
-}
-
-func (t Table) String() string { return t.Schema + "." + t.Name }
-
-func (t Table) quoted() string { return pgx.Identifier{t.Schema, t.Name}.Sanitize() }
+type Table publication.Wish
 
 // Options choose between plans.
 type Options struct {
@@ -37,7 +31,7 @@ type Options struct {
 }
 
 // Mark is the comment on what setup has made, by which Teardown knows it.
-const Mark = "made by newswire setup"
+const Mark = publication.Mark
 
 // Plan is a list of steps, to be read or applied.
 type Plan struct{ Steps []Step }
@@ -98,6 +92,7 @@ func (p Plan) Apply(ctx context.Context, conn *pgx.Conn) error {
 			continue
 		}
 		if _, err := conn.Exec(ctx, s.SQL, pgx.QueryExecModeSimpleProtocol); err != nil {
+			_, _ = conn.Exec(ctx, "ROLLBACK") // of a step with a BEGIN; elsewhere the server only notes it
 			return fmt.Errorf("run %q: %w", s.SQL, err)
 		}
 	}

@@ -159,6 +159,63 @@ func TestEditorsKeepUpdatingWithoutReplicaIdentity(t *testing.T) {
 	db.Exec(`INSERT INTO articles VALUES (1); UPDATE articles SET title = 'x'; DELETE FROM articles`)
 }
 
+// TestChangesOfTheConfigurationAreFollowed changes mapping and table, and
+// expects setup to follow without a moment in which an editor cannot save.
+func TestChangesOfTheConfigurationAreFollowed(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithPublication(""))
+	if pgtest.Value[int](db, "SELECT current_setting('server_version_num')::int") < 150000 {
+		t.Skip("PostgreSQL 14 has neither row filters nor column lists")
+	}
+	conn := clean(t, db)
+	cfg := config(db)
+	cfg.Tables = cfg.Tables[:1]
+	save := func() {
+		t.Helper()
+		db.Exec(`INSERT INTO articles (id, title) VALUES (1, 'a'); UPDATE articles SET title = 'b', status = 'published'; DELETE FROM articles`)
+	}
+	for _, change := range []struct {
+		what    string
+		change  func()
+		refuses string // what Preflight says before setup runs again
+		plan    string // what stands in the plan
+	}{
+		{"first", func() {}, "does not exist", `FOR TABLE "public"."articles" ("id", "title", "url", "tags") WITH`},
+		{"a column more", func() { cfg.Tables[0].Data = append(cfg.Tables[0].Data, "summary") },
+			"does not carry column summary of public.articles, which postgres.tables[0].data[2] names; run `newswire setup --apply` before the engine starts",
+			`ADD TABLE "public"."articles" ("id", "title", "summary", "url", "tags");`},
+		{"a column less", func() { cfg.Tables[0].Data = []string{"title"} }, "", `ADD TABLE "public"."articles" ("id", "title", "tags");`},
+		{"a condition", func() { cfg.Tables[0].Published = &cdc.Published{Column: "status", Equals: "published"} },
+			"does not carry column status", `("id", "title", "tags", "status");`},
+		{"no key", func() {
+			db.Exec("ALTER PUBLICATION " + cfg.Publication + " DROP TABLE articles; ALTER TABLE articles DROP CONSTRAINT articles_pkey CASCADE; ALTER PUBLICATION " + cfg.Publication + " SET (publish = 'insert')")
+		}, "does not carry table", `ADD TABLE "public"."articles" ("title", "tags", "status") WHERE (status = 'published'::text);`},
+		{"another condition", func() { cfg.Tables[0].Published.Equals = "live" },
+			"carries only rows of public.articles with (status = 'published'::text), and the configuration asks for other ones",
+			`WHERE (status = 'live'::text);`},
+		{"a key again", func() { db.Exec("ALTER TABLE articles ADD PRIMARY KEY (id)") }, "", `publish = 'insert, update, delete, truncate'`},
+	} {
+		change.change()
+		if err := cdc.Preflight(t.Context(), cfg); (err != nil) != (change.refuses != "") || err != nil && !strings.Contains(err.Error(), change.refuses) {
+			t.Errorf("%s: Preflight = %v, want %q", change.what, err, change.refuses)
+		}
+		p, err := setup.Prepare(t.Context(), conn, wanted(t, cfg), setup.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(p.String(), change.plan) {
+			t.Errorf("%s: the plan lacks %s:\n%s", change.what, change.plan, p)
+		}
+		for _, step := range p.Steps {
+			apply(t, conn, setup.Plan{Steps: []setup.Step{step}})
+			save()
+		}
+		if err := cdc.Preflight(t.Context(), cfg); err != nil {
+			t.Errorf("%s: after setup, Preflight = %v", change.what, err)
+		}
+	}
+}
+
 func TestExistingPublicationIsCompleted(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, pgtest.WithSchema(schema), pgtest.WithPublication("FOR TABLE salaries WITH (publish = 'update')"), pgtest.WithoutSlot())

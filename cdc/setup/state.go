@@ -7,13 +7,15 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+
+	"newswire/cdc/publication"
 )
 
 // state is how the server stands now, as far as the configuration goes.
 type state struct {
 	version     int // server_version_num
 	role        roleState
-	publication publicationState
+	publication *publication.State // nil: there is none
 	slot        slotState
 	tables      []tableState // as in the configuration
 }
@@ -22,28 +24,24 @@ type roleState struct {
 	exists, login, replication, super, marked bool
 }
 
-type publicationState struct {
-	exists, marked, all, insert, update, delete, truncate, viaRoot bool
-}
-
 type slotState struct{ exists, usable, active bool }
 
 type tableState struct {
-	Table
-	partitioned bool
-	identity    bool     // updates of it can be published
-	key         []string // primary key, or what stands in for it
-	published   bool     // directly in the publication
-	schemaOpen  bool     // the role has USAGE on its schema
-	readable    bool     // the role has SELECT on all that it reads
+	publication.Shape
+	schemaOpen bool // the role has USAGE on its schema
+	readable   bool // the role has SELECT on all that it reads
 }
+
+func (t tableState) String() string { return t.Schema + "." + t.Name }
+
+func (t tableState) quoted() string { return pgx.Identifier{t.Schema, t.Name}.Sanitize() }
 
 // columns are those that the role reads; nil means all.
 func (t tableState) columns() []string {
 	if len(t.Columns) == 0 {
 		return nil
 	}
-	columns := slices.Clone(t.key)
+	columns := slices.Clone(t.Key)
 	for _, c := range t.Columns {
 		if !slices.Contains(columns, c) {
 			columns = append(columns, c)
@@ -59,8 +57,8 @@ func inspect(ctx context.Context, conn *pgx.Conn, cfg Config) (s state, err erro
 	if s.role, err = inspectRole(ctx, conn, cfg.Role); err != nil {
 		return s, fmt.Errorf("read role %q: %w", cfg.Role, err)
 	}
-	if s.publication, err = inspectPublication(ctx, conn, cfg.Publication); err != nil {
-		return s, fmt.Errorf("read publication %q: %w", cfg.Publication, err)
+	if s.publication, err = publication.Read(ctx, conn, cfg.Publication); err != nil {
+		return s, err
 	}
 	err = conn.QueryRow(ctx, `SELECT true, coalesce(plugin = 'pgoutput' AND database = current_database(), false), active
 		FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, cfg.Slot).Scan(&s.slot.exists, &s.slot.usable, &s.slot.active)
@@ -88,57 +86,17 @@ func inspectRole(ctx context.Context, conn *pgx.Conn, role string) (r roleState,
 	return r, err
 }
 
-func inspectPublication(ctx context.Context, conn *pgx.Conn, publication string) (p publicationState, err error) {
-	err = conn.QueryRow(ctx, `SELECT true, coalesce(pg_catalog.obj_description(oid, 'pg_publication') = $2, false),
-		puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot
-		FROM pg_catalog.pg_publication WHERE pubname = $1`, publication, Mark).
-		Scan(&p.exists, &p.marked, &p.all, &p.insert, &p.update, &p.delete, &p.truncate, &p.viaRoot)
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = nil
-	}
-	return p, err
-}
-
-// A table counts as published also by its schema, or by a partitioned table
-// above it: pg_publication_tables lists those too.
-const tableQuery = `
-SELECT c.oid, c.relkind = 'p',
-  CASE c.relreplident
-    WHEN 'd' THEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate)
-    WHEN 'i' THEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
-    ELSE c.relreplident = 'f' END,
-  ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attnum = ANY ((
-          SELECT i.indkey::smallint[] FROM pg_catalog.pg_index i
-          WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)
-          ORDER BY i.indisprimary DESC LIMIT 1)::smallint[]) ORDER BY a.attnum),
-  EXISTS (SELECT FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
-          WHERE r.prrelid = c.oid AND p.pubname = $3)
-  OR EXISTS (SELECT FROM pg_catalog.pg_publication_tables t
-          WHERE t.pubname = $3 AND t.schemaname = $1 AND t.tablename = $2)
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')`
-
-func inspectTable(ctx context.Context, conn *pgx.Conn, cfg Config, roleExists bool, t Table) (tableState, error) {
-	s := tableState{Table: t}
-	var oid uint32
-	err := conn.QueryRow(ctx, tableQuery, t.Schema, t.Name, cfg.Publication).
-		Scan(&oid, &s.partitioned, &s.identity, &s.key, &s.published)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return s, fmt.Errorf("table %s does not exist; create it or correct postgres.tables", t)
-	case err != nil:
-		return s, fmt.Errorf("read table %s: %w", t, err)
-	case !roleExists:
-		return s, nil
+func inspectTable(ctx context.Context, conn *pgx.Conn, cfg Config, roleExists bool, t Table) (s tableState, err error) {
+	if s.Shape, err = publication.ShapeOf(ctx, conn, publication.Wish(t)); err != nil || !roleExists {
+		return s, err
 	}
 	// A NULL list of columns asks for the whole table.
 	err = conn.QueryRow(ctx, `SELECT pg_catalog.has_schema_privilege($1, $2, 'USAGE'),
-		pg_catalog.has_table_privilege($1, $3::oid, 'SELECT') OR coalesce((
-			SELECT bool_and(pg_catalog.has_column_privilege($1, $3::oid, c, 'SELECT')) FROM unnest($4::text[]) c), false)`,
-		cfg.Role, t.Schema, oid, s.columns()).Scan(&s.schemaOpen, &s.readable)
+		pg_catalog.has_table_privilege($1, $3::text, 'SELECT') OR coalesce((
+			SELECT bool_and(pg_catalog.has_column_privilege($1, $3::text, c, 'SELECT')) FROM unnest($4::text[]) c), false)`,
+		cfg.Role, t.Schema, s.quoted(), s.columns()).Scan(&s.schemaOpen, &s.readable)
 	if err != nil {
-		return s, fmt.Errorf("read privileges on %s: %w", t, err)
+		return s, fmt.Errorf("read privileges on %s: %w", s, err)
 	}
 	return s, nil
 }

@@ -16,7 +16,8 @@ func Teardown(ctx context.Context, conn *pgx.Conn, cfg Config) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	ours := s.publication.marked && s.slot.usable
+	marked := s.publication != nil && s.publication.Marked
+	ours := marked && s.slot.usable
 	if ours && s.slot.active {
 		return Plan{}, fmt.Errorf("%w: stop `newswire serve` before slot %q can be dropped", ErrSlotActive, cfg.Slot)
 	}
@@ -28,10 +29,10 @@ func Teardown(ctx context.Context, conn *pgx.Conn, cfg Config) (Plan, error) {
 		}
 		p.Steps = append(p.Steps, step)
 	}
-	if s.publication.exists {
-		step := Step{SQL: "DROP PUBLICATION " + quote(cfg.Publication), Needed: s.publication.marked}
+	if s.publication != nil {
+		step := Step{SQL: "DROP PUBLICATION " + quote(cfg.Publication), Needed: marked}
 		step.Comment = "After its slot: a slot cannot be read without its publication."
-		if !s.publication.marked {
+		if !marked {
 			step.Comment = "Publication " + cfg.Publication + " is left: setup did not make it."
 		}
 		p.Steps = append(p.Steps, step)

@@ -71,13 +71,15 @@ func doctorConfig(cfg config.Config) (doctor.Config, error) {
 		Heartbeat: cfg.Postgres.Heartbeat, JournalDir: cfg.Journal.Dir,
 		Journal: func(ctx context.Context) (journal.LSN, bool) { return journalPosition(ctx, cfg) },
 	}
+	wanted, err := engine.ListenerConfig(cfg).Setup()
+	if err != nil {
+		return d, err
+	}
 	for i, t := range cfg.Postgres.Tables {
-		schema, name, err := t.Split()
-		if err != nil {
-			return d, err
+		key, w := fmt.Sprintf("postgres.tables[%d]", i), wanted.Tables[i]
+		table := doctor.Table{
+			Schema: w.Schema, Name: w.Name, Key: key, All: len(t.Data) == 0, News: w.News, Why: w.Why,
 		}
-		key := fmt.Sprintf("postgres.tables[%d]", i)
-		table := doctor.Table{Schema: schema, Name: name, Key: key, All: len(t.Data) == 0, Filtered: t.Published != nil}
 		for _, column := range t.Columns() {
 			table.Columns = append(table.Columns, doctor.Column{Name: column, Key: key + "." + namedBy(t, column)})
 		}

@@ -12,6 +12,7 @@ import (
 
 	"newswire/cdc/setup"
 	"newswire/cmd/newswire/internal/config"
+	"newswire/cmd/newswire/internal/engine"
 )
 
 // setupFlags are what setup and teardown share.
@@ -67,7 +68,7 @@ func (p *program) withPlan(ctx context.Context, f setupFlags, plan planner) erro
 	if err != nil {
 		return err
 	}
-	wanted, err := setupConfig(cfg.Postgres)
+	wanted, err := engine.ListenerConfig(cfg).Setup()
 	if err != nil {
 		return usageError{err}
 	}
@@ -110,23 +111,6 @@ func (p *program) applyPlan(ctx context.Context, conn *pgx.Conn, plan setup.Plan
 		}
 	}
 	return nil
-}
-
-// setupConfig says what the configuration wants of the server.
-func setupConfig(c config.Postgres) (setup.Config, error) {
-	login, err := pgx.ParseConfig(c.DSN)
-	if err != nil {
-		return setup.Config{}, errors.New("postgres.dsn is not a connection string") // never pgx's text: it may hold the password
-	}
-	wanted := setup.Config{Role: login.User, Slot: c.Slot, Publication: c.Publication}
-	for _, t := range c.Tables {
-		schema, name, err := t.Split()
-		if err != nil {
-			return setup.Config{}, err
-		}
-		wanted.Tables = append(wanted.Tables, setup.Table{Schema: schema, Name: name, Columns: t.Columns()})
-	}
-	return wanted, nil
 }
 
 // connectFault adds the remedy: most often the role is still to be made.

@@ -20,9 +20,10 @@ import (
 // A package that is not here may import none.
 var mayImport = map[string][]string{
 	"fanout":                         {"fanout/journal"},
-	"cdc":                            {"fanout/journal", "cdc/pgjson", "cdc/setup"},
+	"cdc":                            {"fanout/journal", "cdc/pgjson", "cdc/publication", "cdc/setup"},
+	"cdc/setup":                      {"cdc/publication"},
 	"cdc/slot":                       {"fanout/journal"},
-	"cdc/doctor":                     {"cdc/slot", "fanout/journal"},
+	"cdc/doctor":                     {"cdc/publication", "cdc/slot", "fanout/journal"},
 	"cdc/pgtest":                     {"cdc/cluster"},
 	"ack":                            {"fanout/journal"},
 	"ack/offline":                    {"ack", "fanout/journal"},

@@ -45,7 +45,7 @@ type Addresses struct {
 // come back joined, a sentence each. A server that cannot be reached is waited
 // for, and so is another engine that holds the journal.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger, opts Options) error {
-	source := listenerConfig(cfg)
+	source := ListenerConfig(cfg)
 	if err := cdc.Preflight(ctx, source); errors.Is(err, cdc.ErrUnreachable) {
 		log.Warn("waiting for the database", "err", err)
 	} else if err != nil {
@@ -161,8 +161,8 @@ func build(cfg config.Config, source cdc.Config, j *held, log *slog.Logger, opts
 	return e, nil
 }
 
-// listenerConfig is what cdc needs of the configuration.
-func listenerConfig(cfg config.Config) cdc.Config {
+// ListenerConfig is what cdc needs of the configuration.
+func ListenerConfig(cfg config.Config) cdc.Config {
 	c := cdc.Config{
 		DSN: cfg.Postgres.DSN, Slot: cfg.Postgres.Slot, Publication: cfg.Postgres.Publication,
 		Heartbeat: cfg.Postgres.Heartbeat,

@@ -61,7 +61,7 @@ func (e *engine) resync(ctx context.Context, request resyncRequest) error {
 	asked, stop := context.WithCancel(request.ctx)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
-	return cdc.Resync(asked, listenerConfig(e.cfg), e.journal, request.progress)
+	return cdc.Resync(asked, ListenerConfig(e.cfg), e.journal, request.progress)
 }
 
 // resyncLine is one line of the answer to POST /v1/resync. The last one has
@@ -139,7 +139,7 @@ func resyncAtRest(ctx context.Context, cfg config.Config, w io.Writer) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	written := make(chan error, 1)
 	go func() { written <- j.Run(running) }()
-	err = cdc.Resync(ctx, listenerConfig(cfg), j, func(text string) { fmt.Fprintln(w, text) })
+	err = cdc.Resync(ctx, ListenerConfig(cfg), j, func(text string) { fmt.Fprintln(w, text) })
 	stop()
 	return errors.Join(err, <-written, j.Close())
 }
