@@ -49,6 +49,10 @@ type assembler struct {
 	rows     rowBook
 	deleted  map[string]deletion // by row key, in the open transaction since it was last spooled
 	awaiting awaiting            // what of it needs the answers of a query first
+	moved    int                 // how many more rows wait since the last commit
+	waited   bool                // it made some wait, or wait for another time
+	due      journal.LSN         // the last commit at which those that were due went out
+	released instant             // its time; of what the journal has when nothing was read yet
 }
 
 // shape is what a Relation message said: of a mapped table, either its
@@ -103,6 +107,9 @@ func (a *assembler) step(ctx context.Context, m pglogrepl.Message) (done *journa
 	case *pglogrepl.TruncateMessage:
 		return nil, 0, a.truncate(ctx, m)
 	case *pglogrepl.LogicalDecodingMessage:
+		if m.Transactional && m.Prefix == duePrefix {
+			return nil, 0, a.release(ctx)
+		}
 		// Outside of a transaction it stands where the server has come to: all
 		// that committed before it was sent before it.
 		if a.open == nil && !m.Transactional {
@@ -138,6 +145,8 @@ func (a *assembler) commit(ctx context.Context, m *pglogrepl.CommitMessage) (*jo
 	}
 	done := a.part()
 	a.open = nil
+	a.moved, a.waited = a.rows.waiting, a.rows.waited
+	a.rows.waiting, a.rows.waited = 0, false
 	done.End = journal.LSN(m.TransactionEndLSN)
 	a.metrics.transactions.Inc()
 	return &done, nil
@@ -158,7 +167,7 @@ func (a *assembler) spillAfter(ctx context.Context, parts int, err error) error 
 	if err != nil || a.open == nil {
 		return err
 	}
-	if max(len(a.open.Messages), len(a.rows.changed))+a.awaiting.size() < parts*spoolMessages && a.bytes+a.awaiting.bytes < parts*spoolBytes {
+	if max(len(a.open.Messages), len(a.rows.changed), len(a.rows.beside))+a.awaiting.size() < parts*spoolMessages && a.bytes+a.awaiting.bytes < parts*spoolBytes {
 		return nil
 	}
 	if err := a.resolve(ctx); err != nil {

@@ -132,7 +132,7 @@ func (a *assembler) askAbout(ctx context.Context, changes []change) error {
 		var order []string
 		for i := range changes {
 			c := &changes[i]
-			if c.relation.table != t || c.row == nil || !c.maybePublished() {
+			if c.relation.table != t || c.row == nil || !c.maybeNews() {
 				continue
 			}
 			key := string(c.key)
@@ -162,10 +162,10 @@ func (a *assembler) askAbout(ctx context.Context, changes []change) error {
 	return nil
 }
 
-// maybePublished is false for a row that certainly is not.
-func (c *change) maybePublished() bool {
-	published, err := (&rowValues{relation: c.relation, row: c.row}).published()
-	return published || err != nil
+// maybeNews is false for a row that certainly is no news, now or later.
+func (c *change) maybeNews() bool {
+	due, err := (&rowValues{relation: c.relation, row: c.row}).due()
+	return due != never || err != nil
 }
 
 // keyTexts are the key's values as PostgreSQL prints them.
@@ -223,7 +223,7 @@ func (a *assembler) retagRow(r *relation, key []byte, found *answer, ordinal uin
 	if err != nil || was == nil || found == nil {
 		return err
 	}
-	next, err := (&rowValues{relation: r, row: found.row, was: was, answer: found}).article(a.skippedTag)
+	next, err := (&rowValues{relation: r, row: found.row, at: a.now(), was: was, answer: found}).article(a.skippedTag)
 	if err != nil || next == nil || slices.Equal(next.tags, was.tags) {
 		return err
 	}

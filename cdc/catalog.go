@@ -70,7 +70,12 @@ type slotState struct {
 	safe          *int64 // nil without a limit
 	serverPos     journal.LSN
 	senderTimeout time.Duration // 0: the server never ends a silent stream
+	now           time.Time     // by the server's clock
 }
+
+// serverClock is what the server's clock says, as an instant: a timestamp would
+// be printed as the role's settings want it.
+const serverClock = "(extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint"
 
 const slotQuery = `
 SELECT s.slot_name IS NOT NULL, coalesce(s.plugin, ''), coalesce(s.database, ''), coalesce(s.database = pg_catalog.current_database(), false),
@@ -78,7 +83,8 @@ SELECT s.slot_name IS NOT NULL, coalesce(s.plugin, ''), coalesce(s.database, '')
        coalesce(s.confirmed_flush_lsn - '0/0'::pg_lsn, 0)::bigint,
        coalesce(pos.lsn - s.restart_lsn, 0)::bigint, s.safe_wal_size,
        coalesce(pos.lsn - '0/0'::pg_lsn, 0)::bigint,
-       (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout')
+       (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'),
+       ` + serverClock + `
 FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                   ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) pos
 LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1`
@@ -93,12 +99,13 @@ func (c *catalog) slot(ctx context.Context) (s slotState, err error) {
 }
 
 func readSlot(ctx context.Context, conn *pgx.Conn, slot string) (s slotState, err error) {
-	var confirmed, serverPos, timeout int64
+	var confirmed, serverPos, timeout, now int64
 	err = conn.QueryRow(ctx, slotQuery, slot).Scan(&s.exists, &s.plugin, &s.database, &s.here,
-		&s.active, &s.activePID, &s.walStatus, &confirmed, &s.retained, &s.safe, &serverPos, &timeout)
+		&s.active, &s.activePID, &s.walStatus, &confirmed, &s.retained, &s.safe, &serverPos, &timeout, &now)
 	if err != nil {
 		return s, fmt.Errorf("read slot %q: %w", slot, err)
 	}
+	s.now = instant(now).time()
 	s.confirmed, s.serverPos = journal.LSN(confirmed), journal.LSN(serverPos)
 	s.senderTimeout = time.Duration(timeout) * time.Millisecond
 	return s, nil
@@ -125,6 +132,18 @@ func (s slotState) misfit(slot string) error {
 		return fmt.Errorf("replication slot %q belongs to database %q; name another in postgres.slot and run `newswire setup --apply`", slot, s.database)
 	}
 	return nil
+}
+
+// now is what the server's clock says.
+func (c *catalog) now(ctx context.Context) (time.Time, error) {
+	var now int64
+	err := c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "SELECT "+serverClock).Scan(&now)
+	})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the server's clock: %w", err)
+	}
+	return instant(now).time(), nil
 }
 
 const primaryKeyQuery = `

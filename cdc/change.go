@@ -134,7 +134,7 @@ func (a *assembler) tell(ctx context.Context, c *change) error {
 }
 
 func (a *assembler) tellInserted(c *change) error {
-	v := &rowValues{relation: c.relation, row: c.row, answer: c.answer}
+	v := &rowValues{relation: c.relation, row: c.row, at: a.now(), answer: c.answer}
 	d, again := a.deleted[string(c.key)]
 	if again {
 		v.was = d.was
@@ -161,7 +161,7 @@ func (a *assembler) tellUpdated(ctx context.Context, c *change) error {
 	if err != nil {
 		return err
 	}
-	v := &rowValues{relation: c.relation, row: c.row, was: was, answer: c.answer, reread: readAgain(ctx, a.shapes, c.relation, c.row)}
+	v := &rowValues{relation: c.relation, row: c.row, at: a.now(), was: was, answer: c.answer, reread: readAgain(ctx, a.shapes, c.relation, c.row)}
 	if c.whole {
 		v.old = c.old
 		if was == nil && c.left == nil {
@@ -171,7 +171,9 @@ func (a *assembler) tellUpdated(ctx context.Context, c *change) error {
 			v.was = was
 		}
 	}
-	if was != nil && !was.id.IsZero() {
+	if was.waits() {
+		v.last = func() (json.RawMessage, error) { return a.rows.lastKept(c.key, was) }
+	} else if was != nil && !was.id.IsZero() {
 		v.last = func() (json.RawMessage, error) { return a.lastData(was.id) }
 	}
 	next, err := v.article(a.skippedTag)
@@ -191,9 +193,9 @@ func (a *assembler) told(r *relation, old *pglogrepl.TupleData) (*rowState, erro
 	if r.table.query != nil {
 		return nil, nil
 	}
-	v := &rowValues{relation: r, row: old, reread: func(int) ([]byte, bool, error) { return nil, false, errNoValue }}
+	v := &rowValues{relation: r, row: old, at: a.now(), reread: func(int) ([]byte, bool, error) { return nil, false, errNoValue }}
 	was, err := v.article(func(tagFate) {})
-	if err != nil || was == nil {
+	if err != nil || was == nil || was.waits() {
 		return nil, err
 	}
 	return &rowState{hashes: was.hashes, tags: was.tags}, nil
@@ -209,7 +211,7 @@ func (a *assembler) leave(c *change) error {
 		return err
 	}
 	d := deletion{was: was, message: -1}
-	if was != nil {
+	if was != nil && !was.waits() {
 		d.message = len(a.open.Messages)
 	}
 	if err := a.decide(c.relation, c.left, was, nil, c.leaving); err != nil {
@@ -258,8 +260,12 @@ func (a *assembler) truncate(ctx context.Context, m *pglogrepl.TruncateMessage) 
 }
 
 // decide makes the message, if any, that leads from what the row was to what it
-// is, and remembers the latter. nil is: not published.
+// is, and remembers the latter. nil is: not published. A row that waits is not
+// published either, as far as readers know.
 func (a *assembler) decide(r *relation, key []byte, was *rowState, next *article, ordinal uint32) error {
+	if was.waits() || next.waits() {
+		return a.decideWaiting(r, key, was, next, ordinal)
+	}
 	id := journal.ID{Epoch: a.epoch, LSN: a.open.LSN, Ordinal: ordinal}
 	m := journal.Message{ID: id, Source: r.table.name.String(), Time: a.open.Time}
 	switch {
@@ -302,11 +308,19 @@ func (a *assembler) forgetFilled(key []byte) error {
 	if _, changed := a.rows.changed[string(key)]; changed {
 		return nil
 	}
-	_, stored, err := a.journal.Row(key)
-	if err == nil && stored {
-		a.rows.set(key, nil)
+	raw, stored, err := a.journal.Row(key)
+	if err != nil || !stored {
+		return err
 	}
-	return err
+	s, err := decodeRowState(raw)
+	if err != nil {
+		return fmt.Errorf("row %q: %w", key, err)
+	}
+	if s.waits() {
+		a.rows.stop(key, s)
+	}
+	a.rows.set(key, nil)
+	return nil
 }
 
 // without gives the tags of list that are not in other.

@@ -27,6 +27,7 @@ type Table struct {
 	DefaultTag string     // when a row has no usable tag; "" means general
 	Data       []string   // columns that readers get; empty means all
 	Published  *Published // which rows are news; nil means all
+	Time       string     // column that tells since when a row is news; "" means that of Published that is Reached, if there is one
 }
 
 // Tags says where the tags stand: exactly one of Column, Columns and Query is set.
@@ -43,11 +44,25 @@ type Link struct {
 	Key   []string // its columns that hold the other row's key, in the order of that key
 }
 
-// Published limits a table to rows that are news.
+// Published limits a table to rows that are news: those whose column holds a
+// text, or a time that has come.
 type Published struct {
-	Column  string // must hold Equals
-	Equals  string
-	Reached bool // not supported by this version
+	Column  string
+	Equals  string     // the text; unless Reached is set
+	Reached bool       // the column is a timestamp with or without zone, or a date
+	And     *Published // of the other kind, which must hold too; nil means none
+}
+
+// kinds gives the conditions by what they compare; nil where there is none.
+func (p *Published) kinds() (equals, reached *Published) {
+	for ; p != nil; p = p.And {
+		if p.Reached {
+			reached = p
+		} else {
+			equals = p
+		}
+	}
+	return equals, reached
 }
 
 // Limits that CONTRACT and PostgreSQL set.
@@ -146,14 +161,23 @@ func (t Table) check(fault func(key, format string, args ...any)) {
 		}
 		seen[c] = true
 	}
-	if p := t.Published; p != nil {
-		if p.Reached {
-			fault("published.reached", "not supported by this version")
-		}
-		if p.Column == "" {
-			fault("published.column", "is required")
-		}
+	t.Published.check("published", fault)
+}
+
+func (p *Published) check(key string, fault func(key, format string, args ...any)) {
+	if p == nil {
+		return
 	}
+	if p.Column == "" {
+		fault(key+".column", "is required")
+	}
+	if p.Reached && p.Equals != "" {
+		fault(key, "has both equals and reached; keep one, and put the other with its own column into %s.and", key)
+	}
+	if p.And != nil && (p.And.And != nil || p.And.Reached == p.Reached) {
+		fault(key+".and", "want one condition of the other kind: equals beside reached")
+	}
+	p.And.check(key+".and", fault)
 }
 
 // checkQuery reports what is wrong with the query and its links, as far as the

@@ -14,7 +14,7 @@ func TestConfigFaultsNameTheirKeys(t *testing.T) {
 		Tables: []Table{
 			{Name: "a.b.c", Tags: Tags{Query: "SELECT 1"}},
 			{Name: "news", Tags: Tags{Column: "a", Columns: []string{"b"}}, DefaultTag: "*", Data: []string{"x", "x", ""}},
-			{Name: `"public"."news"`, Tags: Tags{Columns: []string{""}}, Published: &Published{Reached: true}},
+			{Name: `"public"."news"`, Tags: Tags{Columns: []string{""}}, Published: &Published{Reached: true, And: &Published{Column: "b", Reached: true}}},
 			{Name: "videos", Tags: Tags{Query: "SELECT $1", Links: []Link{{Table: "a.b.c"}, {Table: "videos", Key: []string{"id"}}, {Table: "l", Key: []string{""}}, {Table: "public.l", Key: []string{"x"}}}}},
 			{Name: "audios", Tags: Tags{Column: "a", Links: []Link{{Table: "l", Key: []string{"x"}}}}},
 		},
@@ -29,7 +29,7 @@ func TestConfigFaultsNameTheirKeys(t *testing.T) {
 		"postgres.tables[0].name:", "postgres.tables[0].tags.query: has no $1",
 		"postgres.tables[1].tags:", "postgres.tables[1].default_tag:", "postgres.tables[1].data[1]:", "postgres.tables[1].data[2]:",
 		"postgres.tables[2].name:", "postgres.tables[2].tags.columns[0]:",
-		"postgres.tables[2].published.reached: not supported by this version", "postgres.tables[2].published.column:",
+		"postgres.tables[2].published.column:", "postgres.tables[2].published.and: want one condition",
 		"postgres.tables[3].tags.links[0].table:", "postgres.tables[3].tags.links[0].key:", "postgres.tables[3].tags.links[2].key:",
 		"postgres.tables[3].tags.links[3].table: public.l is listed twice", "postgres.tables[3].tags.links[1].table: public.videos is the table itself",
 		"postgres.tables[4].tags.links: belong to tags.query",

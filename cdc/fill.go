@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
@@ -46,8 +47,12 @@ func (l *Listener) fill(ctx context.Context, c *catalog) error {
 	if err != nil {
 		return fmt.Errorf("create temporary slot %q: position %q: %w", name, slot.ConsistentPoint, err)
 	}
+	now, err := c.now(ctx)
+	if err != nil {
+		return err
+	}
 	for _, t := range l.tables {
-		n, err := l.fillTable(ctx, c, t, slot.SnapshotName, journal.LSN(at))
+		n, err := l.fillTable(ctx, c, t, slot.SnapshotName, journal.LSN(at), now)
 		if pgCode(err) == codeInsufficientPrivilege && t.query == nil {
 			l.log.WarnContext(ctx, "the role may not read a table, so what was published in it before stays unknown", "table", t.name.String())
 			continue
@@ -65,8 +70,9 @@ const (
 	codeTooManySlots = "53400"
 )
 
-// fillTable remembers one table's published rows and tells how many.
-func (l *Listener) fillTable(ctx context.Context, c *catalog, t *table, snapshot string, at journal.LSN) (n int, err error) {
+// fillTable remembers one table's published rows, and those that wait for a
+// time behind now, and tells how many.
+func (l *Listener) fillTable(ctx context.Context, c *catalog, t *table, snapshot string, at journal.LSN, now time.Time) (n int, err error) {
 	r, columns, err := c.describe(ctx, t)
 	if err != nil || len(r.key) == 0 {
 		return 0, err
@@ -82,7 +88,7 @@ func (l *Listener) fillTable(ctx context.Context, c *catalog, t *table, snapshot
 		return 0, err
 	}
 	var broken error
-	err = l.journal.FillRows(ctx, filled(results, r, at, &n, &broken))
+	err = l.journal.FillRows(ctx, filled(results, r, at, now, &n, &broken))
 	return n, errors.Join(broken, err, results.Close())
 }
 
@@ -112,12 +118,14 @@ func selectRows(ctx context.Context, conn *pgconn.PgConn, t *table, r *relation,
 	return conn.Exec(ctx, query+" ORDER BY "+strings.Join(order, ", ")), nil
 }
 
-// filled gives the states of the published rows among the results.
-func filled(results *pgconn.MultiResultReader, r *relation, at journal.LSN, n *int, broken *error) iter.Seq[journal.Row] {
+// filled gives what is to be remembered of the published rows among the
+// results, and of those that wait.
+func filled(results *pgconn.MultiResultReader, r *relation, at journal.LSN, now time.Time, n *int, broken *error) iter.Seq[journal.Row] {
 	return func(yield func(journal.Row) bool) {
 		for results.NextResult() {
 			for rows := results.ResultReader(); rows.NextRow(); {
 				v := selected(r, rows.Values())
+				v.at = instantOf(now)
 				a, err := v.article(func(tagFate) {})
 				if err != nil {
 					*broken = err
@@ -127,9 +135,10 @@ func filled(results *pgconn.MultiResultReader, r *relation, at journal.LSN, n *i
 					continue
 				}
 				*n++
-				state := &rowState{filled: at, hashes: a.hashes, tags: a.tags}
-				if !yield(journal.Row{Key: rowKey(r.table.name, a.key), State: state.encode()}) {
-					return
+				for _, row := range a.remembered(rowKey(r.table.name, a.key), at) {
+					if !yield(row) {
+						return
+					}
 				}
 			}
 		}
@@ -145,6 +154,21 @@ func selected(r *relation, values [][]byte) *rowValues {
 	}
 	v.row = tuple(values)
 	return v
+}
+
+// remembered is what a snapshot at a position tells of a row.
+func (a *article) remembered(key []byte, at journal.LSN) []journal.Row {
+	if !a.waits() {
+		state := &rowState{filled: at, hashes: a.hashes, tags: a.tags}
+		return []journal.Row{{Key: key, State: state.encode()}}
+	}
+	state, records := a.waiting(key)
+	state.filled = at
+	rows := []journal.Row{{Key: key, State: state.encode()}}
+	for k, record := range records {
+		rows = append(rows, journal.Row{Key: k, State: record})
+	}
+	return rows
 }
 
 // tuple makes a row of a query one of the stream.

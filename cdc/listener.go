@@ -73,6 +73,8 @@ type Listener struct {
 	log     *slog.Logger // fixed by New
 	metrics *metrics     // fixed by New
 
+	embargo *embargo // fixed by New
+
 	beatsRefused atomic.Bool // the server takes no heartbeats: told once, not asked again
 
 	stateMu sync.Mutex // guards state
@@ -85,14 +87,17 @@ func New(cfg Config, j Journal, log *slog.Logger, reg prometheus.Registerer) (*L
 	if err != nil {
 		return nil, err
 	}
-	return &Listener{
+	l := &Listener{
 		cfg:     cfg,
 		tables:  tables,
 		journal: j,
 		log:     log.With("slot", cfg.Slot),
 		metrics: newMetrics(reg),
+		embargo: newEmbargo(),
 		state:   errors.New("the replication slot has not been opened yet"),
-	}, nil
+	}
+	l.metrics.waits(reg, l.Waiting)
+	return l, nil
 }
 
 // Ready is nil while the slot streams, else the reason why it does not.

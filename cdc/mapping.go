@@ -17,8 +17,10 @@ type table struct {
 	name       name
 	cfg        Table
 	defaultTag string
-	query      *tagQuery // that gives the tags; nil when columns do
-	links      []link    // of the query
+	query      *tagQuery  // that gives the tags; nil when columns do
+	links      []link     // of the query
+	equals     *Published // of cfg.Published; nil for none
+	reached    *Published
 }
 
 // link is a configured link table.
@@ -40,11 +42,15 @@ func newTable(index int, n name, cfg Table) *table {
 	if t.defaultTag == "" {
 		t.defaultTag = generalTag
 	}
+	t.equals, t.reached = cfg.Published.kinds()
 	return t
 }
 
 // mapped is a column that the configuration names, with the key that does.
-type mapped struct{ key, column string }
+type mapped struct {
+	key, column string
+	time        bool // it must hold times
+}
 
 // mapped lists the columns that the configuration names.
 func (t *table) mapped() []mapped {
@@ -53,16 +59,29 @@ func (t *table) mapped() []mapped {
 	}
 	var list []mapped
 	if c := t.cfg.Tags.Column; c != "" {
-		list = append(list, mapped{key("tags.column"), c})
+		list = append(list, mapped{key: key("tags.column"), column: c})
 	}
 	for i, c := range t.cfg.Tags.Columns {
-		list = append(list, mapped{key("tags.columns[%d]", i), c})
+		list = append(list, mapped{key: key("tags.columns[%d]", i), column: c})
 	}
 	for i, c := range t.cfg.Data {
-		list = append(list, mapped{key("data[%d]", i), c})
+		list = append(list, mapped{key: key("data[%d]", i), column: c})
 	}
-	if p := t.cfg.Published; p != nil {
-		list = append(list, mapped{key("published.column"), p.Column})
+	for p, at := t.cfg.Published, "published"; p != nil; p, at = p.And, at+".and" {
+		list = append(list, mapped{key("%s.column", at), p.Column, p.Reached})
+	}
+	if t.cfg.Time != "" {
+		list = append(list, mapped{key("time"), t.cfg.Time, true})
+	}
+	return list
+}
+
+// times lists the columns among them that must hold times.
+func (t *table) times() (list []mapped) {
+	for _, m := range t.mapped() {
+		if m.time {
+			list = append(list, m)
+		}
 	}
 	return list
 }
@@ -77,21 +96,28 @@ type column struct {
 // identityFull is the replica identity that marks every column.
 const identityFull = 'f'
 
+// isTime tells the types whose text parseInstant reads.
+func isTime(t pgjson.Type) bool {
+	const date = 1082
+	return t.Kind == pgjson.Timestamp || t.Kind == pgjson.TimestampTZ || t.OID == date
+}
+
 // bpchar is the type character(n), whose text is padded with spaces.
 const bpchar = 1042
 
 // relation is a configured table as the stream presently describes it: where
 // in a row the mapped columns stand.
 type relation struct {
-	table     *table
-	columns   []column
-	key       []int
-	data      []int
-	tags      []int
-	published int    // -1 when every row is news
-	filter    string // the publication's, where it was read from the catalogs; "" without one
-	oddValue  func() // told of each value that does not fit its type
-	known     tagCache
+	table    *table
+	columns  []column
+	key      []int
+	data     []int
+	tags     []int
+	equals   int    // must hold a text for the row to be news; -1: none must
+	reached  int    // must hold a time that has come; -1: none must
+	filter   string // the publication's, where it was read from the catalogs; "" without one
+	oddValue func() // told of each value that does not fit its type
+	known    tagCache
 }
 
 // resolve finds the mapped columns by name. Without a primaryKey the replica
@@ -99,7 +125,7 @@ type relation struct {
 // row's. The error is ErrMapping, one sentence.
 func (t *table) resolve(m *pglogrepl.RelationMessage, primaryKey []string, types []pgjson.Type) (*relation, error) {
 	at := make(map[string]int, len(m.Columns))
-	r := &relation{table: t, published: -1}
+	r := &relation{table: t, equals: -1, reached: -1}
 	for i, c := range m.Columns {
 		at[c.Name] = i
 		r.columns = append(r.columns, column{name: c.Name, label: label(c.Name), typ: types[i]})
@@ -126,8 +152,15 @@ func (t *table) resolve(m *pglogrepl.RelationMessage, primaryKey []string, types
 	for _, c := range t.cfg.Tags.Columns {
 		r.tags = append(r.tags, at[c])
 	}
-	if p := t.cfg.Published; p != nil {
-		r.published = at[p.Column]
+	if t.equals != nil {
+		r.equals = at[t.equals.Column]
+	}
+	if t.reached != nil {
+		r.reached = at[t.reached.Column]
+		if !isTime(types[r.reached]) {
+			return nil, fmt.Errorf("%w: column %s of %s, whose time shall be reached, is no timestamp and no date any more; make it one again,"+
+				" or change published in the configuration, then start again", ErrMapping, t.reached.Column, t.name)
+		}
 	}
 	return r, nil
 }

@@ -1,6 +1,8 @@
 package cdc
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -15,6 +17,7 @@ const (
 	rowRetract     rowFate = "retract"     // a published row went, or is no longer published
 	rowUnchanged   rowFate = "unchanged"   // a published row, but nothing that readers get
 	rowUnreadable  rowFate = "unreadable"  // needs a value that the stream left out and that is not to be had
+	rowWaiting     rowFate = "waiting"     // news from a time to come on, which it waits for
 	rowUnkeyed     rowFate = "unkeyed"     // a change of a row that has no key to know it by
 	rowLink        rowFate = "link"        // of a link table; the articles whose tags it changes are counted besides
 	rowUnmapped    rowFate = "unmapped"    // of a table that no mapping names
@@ -82,11 +85,33 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	m.fates = make(map[rowFate]prometheus.Counter)
-	for _, fate := range []rowFate{rowPublish, rowCorrect, rowRetract, rowUnpublished, rowUnchanged, rowUnreadable, rowUnkeyed, rowLink, rowUnmapped, rowRepeated} {
+	for _, fate := range []rowFate{rowPublish, rowCorrect, rowRetract, rowUnpublished, rowWaiting, rowUnchanged, rowUnreadable, rowUnkeyed, rowLink, rowUnmapped, rowRepeated} {
 		m.fates[fate] = m.rows.WithLabelValues(string(fate))
 	}
 	for _, fate := range []tagFate{tagNull, tagEmpty, tagWildcard, tagTooLong, tagControl, tagNotText} {
 		m.tagsSkipped.WithLabelValues(string(fate))
 	}
 	return m
+}
+
+// waits exposes what waiting tells.
+func (*metrics) waits(reg prometheus.Registerer, waiting func() (n int, first time.Time)) {
+	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "newswire_cdc_waiting_articles",
+		Help: "Articles that wait for the time from which on they are news.",
+	}, func() float64 {
+		n, _ := waiting()
+		return float64(n)
+	})
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "newswire_cdc_next_due_timestamp_seconds",
+		Help: "Time at which the next article that waits goes out, as Unix time; 0 when none waits.",
+	}, func() float64 {
+		_, first := waiting()
+		if first.IsZero() {
+			return 0
+		}
+		return float64(first.UnixMicro()) / 1e6
+	})
 }

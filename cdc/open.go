@@ -60,8 +60,12 @@ func (l *Listener) open(ctx context.Context, c *catalog) (s *stream, err error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := l.embargo.recount(l.journal); err != nil {
+		return nil, err
+	}
 	l.metrics.connects.Inc()
-	return newStream(l, conn, c, source.Epoch, held), nil
+	s = newStream(l, conn, c, source.Epoch, held)
+	return s, s.assembler.recall()
 }
 
 // usable tells whether the slot can be read at all. A slot that is gone is a

@@ -26,11 +26,17 @@ func (l *Listener) probe(ctx context.Context) error {
 		defer beat.Stop()
 		beats = beat.C
 	}
-	l.poll(ctx, c)
+	due := newDueTimer(l)
+	defer due.timer.Stop()
+	l.poll(ctx, c, due)
 	for {
 		select {
 		case <-poll.C:
-			l.poll(ctx, c)
+			l.poll(ctx, c, due)
+		case <-l.embargo.moved:
+			due.set(ctx)
+		case <-due.timer.C:
+			due.fire(ctx, c)
 		case <-beats:
 			if !l.beatsRefused.Load() {
 				l.heartbeat(ctx, c)
@@ -41,13 +47,16 @@ func (l *Listener) probe(ctx context.Context) error {
 	}
 }
 
-// poll sets the gauges. After a failure they keep their last values: the next
-// poll is seconds away.
-func (l *Listener) poll(ctx context.Context, c *catalog) {
+// poll sets the gauges, and the timer of what is due by the server's clock.
+// After a failure they keep their last values: the next poll is seconds away.
+func (l *Listener) poll(ctx context.Context, c *catalog, due *dueTimer) {
+	began := time.Now()
 	s, err := c.slot(ctx)
 	if err != nil || !s.exists {
 		return
 	}
+	due.clock(began, s.now)
+	due.set(ctx)
 	l.metrics.retained.Set(float64(s.retained))
 	l.metrics.safe.Set(math.Inf(1))
 	if s.safe != nil {

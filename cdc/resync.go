@@ -182,8 +182,12 @@ func (r *resync) source(system pglogrepl.IdentifySystemResult, at journal.LSN) j
 // learn remembers the published rows without a word to readers.
 func (r *resync) learn(ctx context.Context, snapshot string, at journal.LSN) error {
 	l := &Listener{cfg: r.cfg, journal: r.journal, metrics: r.metrics, log: slog.New(slog.DiscardHandler)}
+	now, err := r.catalog.now(ctx)
+	if err != nil {
+		return err
+	}
 	for _, t := range r.tables {
-		n, err := l.fillTable(ctx, r.catalog, t, snapshot, at)
+		n, err := l.fillTable(ctx, r.catalog, t, snapshot, at, now)
 		if err != nil {
 			return fmt.Errorf("read %s as of the snapshot: %w", t.name, err)
 		}
@@ -202,9 +206,16 @@ const (
 // compare journals what differs, table by table.
 func (r *resync) compare(ctx context.Context, epoch uint16, snapshot string, at journal.LSN) error {
 	a := newAssembler(r.tables, r.catalog, epoch, r.journal, r.metrics)
+	if err := a.recall(); err != nil {
+		return err
+	}
 	// A commit record may begin exactly at the slot's position; one byte before
 	// it no other message has its id.
-	a.open = &journal.Commit{Epoch: epoch, LSN: at - 1, End: at, Time: time.Now().UTC().Truncate(time.Microsecond), Part: true}
+	now, err := r.catalog.now(ctx)
+	if err != nil {
+		return err
+	}
+	a.open = &journal.Commit{Epoch: epoch, LSN: at - 1, End: at, Time: now, Part: true}
 	for _, t := range r.tables {
 		c := &comparison{assembler: a, journal: r.journal, table: t, seen: make(map[uint64]struct{})}
 		if err := c.run(ctx, r, snapshot); err != nil {
@@ -222,7 +233,6 @@ type comparison struct {
 	table     *table
 	rows      int
 	messages  int
-	bytes     int                 // of the messages that are not journaled yet
 	seen      map[uint64]struct{} // hashes of the published rows' keys
 }
 
@@ -272,7 +282,7 @@ func (c *comparison) row(ctx context.Context, v *rowValues) error {
 	if err != nil {
 		return err
 	}
-	v.was = was
+	v.was, v.at = was, a.now()
 	next, err := v.article(a.skippedTag)
 	if err != nil {
 		return err
@@ -300,14 +310,10 @@ func (c *comparison) decide(ctx context.Context, rel *relation, key []byte, was 
 	a := c.assembler
 	ordinal := a.ordinal
 	a.ordinal++
-	made := len(a.open.Messages)
 	if err := a.decide(rel, key, was, next, ordinal); err != nil {
 		return err
 	}
-	for _, m := range a.open.Messages[made:] {
-		c.bytes += len(m.Data)
-	}
-	if len(a.open.Messages) < compareStep && c.bytes < compareBytes {
+	if max(len(a.open.Messages), len(a.rows.changed)) < compareStep && a.bytes < compareBytes {
 		return nil
 	}
 	return c.flush(ctx)
@@ -316,6 +322,5 @@ func (c *comparison) decide(ctx context.Context, rel *relation, key []byte, was 
 func (c *comparison) flush(ctx context.Context) error {
 	a := c.assembler
 	c.messages += len(a.open.Messages)
-	c.bytes = 0
 	return c.journal.Append(ctx, a.part())
 }

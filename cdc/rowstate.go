@@ -12,21 +12,35 @@ import (
 )
 
 // rowState is what is remembered of a published row, so that its next change
-// means something. Of rows that are not published nothing is remembered.
+// means something, or of one that waits for its time. Of others nothing is
+// remembered.
 type rowState struct {
+	due    instant     // the time to come that the row waits for; 0: it does not wait
+	pieces int         // records that hold what it will say
 	id     journal.ID  // of the last message about it; zero when it was filled
 	filled journal.LSN // position of the snapshot it was filled from; 0 when the stream told
 	hashes []uint64    // of the data's columns, in the configuration's order
 	tags   []string
 }
 
-// rowStateVersion stands first in a record.
-const rowStateVersion byte = 1
+// The first byte of a record.
+const (
+	rowPublished byte = 1
+	rowWaits     byte = 2 // the due time and the number of pieces follow; the rest is the same
+)
 
 var errRowState = errors.New("row state damaged")
 
+// waits tells a row whose time is still to come. Nil does not.
+func (s *rowState) waits() bool { return s != nil && s.due != 0 }
+
 func (s *rowState) encode() []byte {
-	b := append([]byte{rowStateVersion}, s.id.String()...)
+	b := []byte{rowPublished}
+	if s.waits() {
+		b = binary.BigEndian.AppendUint64([]byte{rowWaits}, uint64(s.due))
+		b = binary.BigEndian.AppendUint16(b, uint16(s.pieces))
+	}
+	b = append(b, s.id.String()...)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.filled))
 	b = append(b, byte(len(s.hashes)), byte(len(s.hashes)>>8))
 	for _, hash := range s.hashes {
@@ -40,18 +54,23 @@ func (s *rowState) encode() []byte {
 }
 
 func decodeRowState(b []byte) (*rowState, error) {
-	const idText, fixed = 28, 1 + 28 + 8 + 2
-	if len(b) < fixed || b[0] != rowStateVersion {
+	const idText, fixed = 28, 28 + 8 + 2
+	s := new(rowState)
+	switch {
+	case len(b) > 1 && b[0] == rowPublished:
+		b = b[1:]
+	case len(b) > 11 && b[0] == rowWaits:
+		s.due, s.pieces = instant(binary.BigEndian.Uint64(b[1:])), int(binary.BigEndian.Uint16(b[9:]))
+		b = b[11:]
+	}
+	if len(b) < fixed {
 		return nil, errRowState
 	}
-	id, err := journal.ParseID(string(b[1 : 1+idText]))
-	if err != nil {
+	var err error
+	if s.id, err = journal.ParseID(string(b[:idText])); err != nil {
 		return nil, errRowState
 	}
-	s := &rowState{
-		id:     id,
-		filled: journal.LSN(binary.BigEndian.Uint64(b[1+idText:])),
-	}
+	s.filled = journal.LSN(binary.BigEndian.Uint64(b[idText:]))
 	hashes := int(b[fixed-2]) | int(b[fixed-1])<<8
 	if b = b[fixed:]; len(b) < 8*hashes {
 		return nil, errRowState
@@ -81,7 +100,10 @@ func rowKey(n name, key []byte) []byte { return append(rowPrefix(n), key...) }
 type rowBook struct {
 	journal Journal
 	epoch   uint16               // of the transaction
-	changed map[string]*rowState // by row key; nil: no longer published
+	changed map[string]*rowState // by row key; nil: no longer published, and does not wait
+	beside  map[string][]byte    // records of rows that wait, by key; nil: gone
+	waiting int                  // how many more rows wait than before the transaction
+	waited  bool                 // it made some wait, or wait for another time
 }
 
 // get gives a row's state before the commit at lsn; nil when it is not
@@ -109,7 +131,7 @@ func (b *rowBook) decode(key, raw []byte, lsn journal.LSN) (*rowState, error) {
 	if err != nil {
 		return nil, fmt.Errorf("row %q: %w", key, err)
 	}
-	if b.epoch == firstEpoch && s.filled > lsn {
+	if b.epoch == firstEpoch && s.filled > lsn && !s.waits() {
 		return nil, nil
 	}
 	return s, nil
@@ -169,6 +191,9 @@ func (b *rowBook) take() (rows []journal.Row) {
 		}
 		rows = append(rows, r)
 	}
-	b.changed = nil
+	for key, record := range b.beside {
+		rows = append(rows, journal.Row{Key: []byte(key), State: record})
+	}
+	b.changed, b.beside = nil, nil
 	return rows
 }

@@ -35,7 +35,7 @@ func (t *table) wish() publication.Wish {
 			}
 		}
 	}
-	if p := t.cfg.Published; p != nil {
+	if p := t.equals; p != nil { // a time cannot be compared with the clock in a filter
 		w.News = &publication.Equals{Column: p.Column, Value: p.Equals}
 	}
 	return w

@@ -203,6 +203,8 @@ func (s *stream) take(ctx context.Context, e event) error {
 	if done == nil {
 		return nil
 	}
+	// Behind the journal's Append: whoever looks then finds what it has changed.
+	defer s.told(done.LSN)
 	if len(done.Messages)+len(done.Rows)+done.Spooled == 0 {
 		s.idle = max(s.idle, done.End)
 		return nil
@@ -212,6 +214,13 @@ func (s *stream) take(ctx context.Context, e event) error {
 		return fmt.Errorf("append commit %s: %w", done.LSN, err)
 	}
 	return nil
+}
+
+// told tells the timer of what is due what a commit has changed.
+func (s *stream) told(lsn journal.LSN) {
+	if a := s.assembler; a.moved != 0 || a.waited || a.due == lsn {
+		s.listener.embargo.passed(a.moved, a.due)
+	}
 }
 
 // advance records how far the stream was read without making a message. The

@@ -29,9 +29,10 @@ type rowValues struct {
 	relation *relation
 	row      *pglogrepl.TupleData
 	old      *pglogrepl.TupleData            // nil unless the whole old row was sent
-	was      *rowState                       // nil when the row was not published
+	at       instant                         // when the change was committed
+	was      *rowState                       // nil when the row neither was published nor waited
 	answer   *answer                         // to the query for the tags; nil when it was not asked
-	last     func() (json.RawMessage, error) // data of the last message; nil when it is not whole
+	last     func() (json.RawMessage, error) // data of the last message, or of the one that waits; nil when it is not whole
 	reread   func(column int) (text []byte, null bool, err error)
 
 	lastData map[string]json.RawMessage // decoded from last when first needed
@@ -96,10 +97,32 @@ func (v *rowValues) leavesOut(i int) bool {
 	return v.row.Columns[i].DataType == pglogrepl.TupleDataTypeToast && v.old == nil
 }
 
-// published tells whether the row is news. A value matches as PostgreSQL
-// prints it or as it stands in JSON, so that a boolean is both t and true.
-func (v *rowValues) published() (bool, error) {
-	i := v.relation.published
+// due tells from when on the row is news: never, when it is not.
+func (v *rowValues) due() (instant, error) {
+	if marked, err := v.marked(); err != nil || !marked {
+		return never, err
+	}
+	i := v.relation.reached
+	if i < 0 {
+		return always, nil
+	}
+	c := v.row.Columns[i]
+	if c.DataType == pglogrepl.TupleDataTypeNull {
+		return never, nil
+	}
+	due, ok := parseInstant(c.Data)
+	if !ok { // its type was changed behind us
+		v.relation.oddValue()
+		return never, nil
+	}
+	return due, nil
+}
+
+// marked tells whether the row holds the text that makes it news. A value
+// matches as PostgreSQL prints it or as it stands in JSON, so that a boolean is
+// both t and true.
+func (v *rowValues) marked() (bool, error) {
+	i := v.relation.equals
 	if i < 0 {
 		return true, nil
 	}
@@ -107,7 +130,7 @@ func (v *rowValues) published() (bool, error) {
 		return true, nil // it was, and the column did not change
 	}
 	c := v.row.Columns[i]
-	want := v.relation.table.cfg.Published.Equals
+	want := v.relation.table.equals.Equals
 	if c.DataType == pglogrepl.TupleDataTypeNull {
 		return false, nil
 	}
@@ -194,9 +217,10 @@ func (v *rowValues) object(columns []int) (object json.RawMessage, hashes []uint
 	return append(b, '}'), hashes, whole, nil
 }
 
-// article is a published row as a message tells it.
+// article is a published row as a message tells it, or will tell it.
 type article struct {
-	same      bool // as the last message told it: the rest but tags is empty
+	due       instant // the time to come from which on it is news; 0: it is
+	same      bool    // as the last message told it: the rest but tags is empty
 	key       json.RawMessage
 	tags      []string
 	data      json.RawMessage
@@ -204,18 +228,26 @@ type article struct {
 	truncated bool
 }
 
-// article reads the row; nil when it is not published.
+// waits tells an article whose time is still to come. Nil does not.
+func (a *article) waits() bool { return a != nil && a.due != 0 }
+
+// article reads the row; nil when it is not news and will not be.
 func (v *rowValues) article(skip func(tagFate)) (a *article, err error) {
-	published, err := v.published()
-	if err != nil || !published {
+	due, err := v.due()
+	if err != nil || due == never {
 		return nil, err
 	}
 	a = new(article)
+	if due > v.at {
+		a.due = due
+	}
 	if a.tags, err = v.tags(skip); err != nil {
 		return nil, err
 	}
-	if a.same, err = v.same(a.tags); err != nil || a.same {
-		return a, err
+	if !a.waits() && !v.was.waits() {
+		if a.same, err = v.same(a.tags); err != nil || a.same {
+			return a, err
+		}
 	}
 	if a.key, _, _, err = v.object(v.relation.key); err != nil {
 		return nil, err

@@ -80,13 +80,27 @@ func (t Table) check(c *checker, key string) {
 	if column := repeated(t.Data); column != "" {
 		c.fault(key+".data", "names %q twice: list a column once", column)
 	}
-	if p := t.Published; p != nil {
-		c.required(key+".published.column", p.Column, "name the column that says which rows are news")
-		c.notServed(p.Reached, key+".published.reached", "use {column: …, equals: …}")
-		if p.Equals == "" && !p.Reached {
-			c.fault(key+".published", "says not when a row is news: write {column: status, equals: published}")
-		}
+	t.Published.check(c, key+".published")
+}
+
+func (p *Published) check(c *checker, key string) {
+	if p == nil {
+		return
 	}
+	c.required(key+".column", p.Column, "name the column that says which rows are news")
+	switch {
+	case p.Equals == "" && !p.Reached:
+		c.fault(key, "says not when a row is news: write {column: status, equals: published}, or {column: published_at, reached: true}")
+	case p.Equals != "" && p.Reached:
+		c.fault(key, "has both equals and reached: keep one, and write the other with its own column as %s.and", key)
+	}
+	if p.And == nil {
+		return
+	}
+	if p.And.And != nil || p.And.Reached == p.Reached {
+		c.fault(key+".and", "adds no condition of the other kind: write one with reached beside one with equals, and no third")
+	}
+	p.And.check(c, key+".and")
 }
 
 func (t Table) checkTags(c *checker, key string) {

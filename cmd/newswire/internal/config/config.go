@@ -52,11 +52,12 @@ type Tags struct {
 	Query   string   `yaml:"query,omitempty"`   // not served
 }
 
-// Published says which rows are news.
+// Published says which rows are news: exactly one of Equals and Reached is set.
 type Published struct {
-	Column  string `yaml:"column"`
-	Equals  string `yaml:"equals,omitempty"`  // the column's text
-	Reached bool   `yaml:"reached,omitempty"` // not served
+	Column  string     `yaml:"column"`
+	Equals  string     `yaml:"equals,omitempty"`  // the column's text
+	Reached bool       `yaml:"reached,omitempty"` // the column is a time, and the row is news from then on
+	And     *Published `yaml:"and,omitempty"`     // of the other kind, which must hold too
 }
 
 // Journal is the Badger log.

@@ -46,7 +46,7 @@ func TestFaultsAreSentences(t *testing.T) {
 		{"no data", ", data: [id, title]", "", `postgres.tables[0].data names no column: list those that readers get, such as [id, title]`},
 		{"data twice", "[id, title]", "[id, id]", `newswire.yaml line 5: postgres.tables[0].data names "id" twice: list a column once`},
 		{"default tag", "data:", "default_tag: '*', data:", `newswire.yaml line 5: postgres.tables[0].default_tag is "*": write 1 to 128 bytes without control characters, not *`},
-		{"published without when", "data:", "published: {column: status}, data:", `newswire.yaml line 5: postgres.tables[0].published says not when a row is news: write {column: status, equals: published}`},
+		{"published without when", "data:", "published: {column: status}, data:", `newswire.yaml line 5: postgres.tables[0].published says not when a row is news: write {column: status, equals: published}, or {column: published_at, reached: true}`},
 		{"heartbeat", "slot:", "heartbeat: -1s\n  slot:", `newswire.yaml line 3: postgres.heartbeat is -1s: write 10s, or 0s for none`},
 
 		{"shards", "gateway:", "fanout: {shards: 0}\ngateway:", `newswire.yaml line 6: fanout.shards is 0: write 1 to 1024, such as 64`},
@@ -88,7 +88,8 @@ func TestFaultsAreSentences(t *testing.T) {
 
 		{"backfill", "slot:", "backfill: 24h\n  slot:", `newswire.yaml line 3: postgres.backfill is not served by this version of newswire: leave it at 0s`},
 		{"query", "{column: tags}", "{query: SELECT 1}", `newswire.yaml line 5: postgres.tables[0].tags.query is not served by this version of newswire: use {column: …} or {columns: […]}`},
-		{"reached", "data:", "published: {column: at, reached: true}, data:", `newswire.yaml line 5: postgres.tables[0].published.reached is not served by this version of newswire: use {column: …, equals: …}`},
+		{"both", "data:", "published: {column: at, equals: x, reached: true}, data:", `newswire.yaml line 5: postgres.tables[0].published has both equals and reached: keep one, and write the other with its own column as postgres.tables[0].published.and`},
+		{"twice reached", "data:", "published: {column: at, reached: true, and: {column: b, reached: true}}, data:", `newswire.yaml line 5: postgres.tables[0].published.and adds no condition of the other kind: write one with reached beside one with equals, and no third`},
 		{"jwks", "{hs256_secret_file: DIR/secret}", "{jwks_url: 'https://id.example/keys'}", `newswire.yaml line 6: gateway.auth.jwks_url is not served by this version of newswire: save the key as PEM and name it in gateway.auth.public_key_file`},
 		{"anonymous", "DIR/secret", "DIR/secret, anonymous: true", `newswire.yaml line 6: gateway.auth.anonymous is not served by this version of newswire: leave it at false and give every reader a token`},
 		{"channels", "gateway:", "compensate: {channels: {webhook: {url: x}}}\ngateway:", `newswire.yaml line 6: compensate.channels is not served by this version of newswire: leave it at {}`},

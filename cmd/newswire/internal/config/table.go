@@ -49,8 +49,8 @@ func (t Table) Columns() []string {
 	if t.Tags.Column != "" {
 		all = append(all, t.Tags.Column)
 	}
-	if t.Published != nil {
-		all = append(all, t.Published.Column)
+	for p := t.Published; p != nil; p = p.And {
+		all = append(all, p.Column)
 	}
 	var once []string
 	for _, column := range all {

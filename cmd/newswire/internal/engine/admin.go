@@ -102,6 +102,7 @@ type Status struct {
 	Uptime   float64     `json:"uptime_seconds"`
 	Addrs    Addresses   `json:"addresses"`
 	Journal  JournalAt   `json:"journal"`
+	Waiting  Waiting     `json:"waiting"`
 	Ledger   ack.Counts  `json:"ledger"`
 	Sessions int         `json:"sessions"`
 	Kafka    string      `json:"kafka"` // "ok", or what is wrong
@@ -116,6 +117,22 @@ type JournalAt struct {
 	Confirmed string      `json:"confirmed_lsn"` // may be reported to the slot
 }
 
+// Waiting tells of the articles that wait for the time from which on they are
+// news.
+type Waiting struct {
+	Articles int        `json:"articles"`
+	Next     *time.Time `json:"next"` // when the first of them goes out; null when none waits
+}
+
+func (e *engine) waiting() (w Waiting) {
+	n, first := e.listener.Waiting()
+	w.Articles = n
+	if !first.IsZero() {
+		w.Next = &first
+	}
+	return w
+}
+
 func (e *engine) status() Status {
 	why := e.reasons()
 	s := Status{
@@ -124,7 +141,7 @@ func (e *engine) status() Status {
 		Journal: JournalAt{
 			e.journal.Oldest(), e.journal.Head(), e.journal.Synced(), e.journal.Confirmed().String(),
 		},
-		Ledger: e.ledger.Counts(), Sessions: e.pools.Count(), Kafka: "ok", Routed: e.router.Routed(),
+		Waiting: e.waiting(), Ledger: e.ledger.Counts(), Sessions: e.pools.Count(), Kafka: "ok", Routed: e.router.Routed(),
 	}
 	if err := e.sender.Ready(); err != nil {
 		s.Kafka = err.Error()

@@ -172,8 +172,8 @@ func ListenerConfig(cfg config.Config) cdc.Config {
 			Name: t.Name, DefaultTag: t.DefaultTag, Data: t.Data,
 			Tags: cdc.Tags{Column: t.Tags.Column, Columns: t.Tags.Columns, Query: t.Tags.Query},
 		}
-		if p := t.Published; p != nil {
-			table.Published = &cdc.Published{Column: p.Column, Equals: p.Equals, Reached: p.Reached}
+		for at, p := &table.Published, t.Published; p != nil; at, p = &(*at).And, p.And {
+			*at = &cdc.Published{Column: p.Column, Equals: p.Equals, Reached: p.Reached}
 		}
 		c.Tables = append(c.Tables, table)
 	}

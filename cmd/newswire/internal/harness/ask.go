@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"newswire/cdc/pgtest"
 	"newswire/fanout/journal"
@@ -95,6 +96,10 @@ type Status struct {
 		Synced    uint64 `json:"synced"`
 		Confirmed string `json:"confirmed_lsn"`
 	} `json:"journal"`
+	Waiting struct {
+		Articles int       `json:"articles"`
+		Next     time.Time `json:"next"` // zero when none waits
+	} `json:"waiting"`
 	Ledger struct {
 		Messages int `json:"unsettled_messages"`
 		Pairs    int `json:"pending_pairs"`
