@@ -166,6 +166,7 @@ func (e *examination) database(ctx context.Context) {
 		{"clock", e.clock},
 		{"role-excess", e.role},
 		{"table", e.examineTables},
+		{"select-excess", e.reads},
 		{"publication", e.examinePublication},
 		{"publication-tables", e.publishedTables},
 		{"replica-identity", e.replicaIdentity},

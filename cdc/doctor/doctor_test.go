@@ -38,8 +38,8 @@ func mapped(schema, name string, columns ...string) doctor.Table {
 }
 
 // surroundings are checks whose findings depend on the server that tests run
-// on; they have tests of their own.
-var surroundings = []string{"minor-version", "wal-keep-limit", "password-method", "slot-failover"}
+// on, or on the role that pgtest makes; they have tests of their own.
+var surroundings = []string{"minor-version", "wal-keep-limit", "password-method", "slot-failover", "select-excess"}
 
 // needs gives the findings that need somebody, one line each.
 func needs(r doctor.Report) (lines []string) {
@@ -326,6 +326,25 @@ func TestRole(t *testing.T) {
 		},
 	} {
 		t.Run(name, c.run)
+	}
+}
+
+func TestARoleThatReadsMoreThanItNeeds(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(plain+"; CREATE TABLE salaries (id int PRIMARY KEY)"))
+	narrow := "REVOKE SELECT ON articles, salaries FROM $NAME; GRANT SELECT (id, title, tags) ON articles TO $NAME"
+	for _, c := range []struct{ sql, want string }{
+		{"", "warn select-excess $NAME: the role may SELECT public.articles (status), public.salaries, and needs only what is mapped; run REVOKE SELECT ON … FROM \"$NAME\", or take its memberships away"},
+		{narrow, "ok select-excess $NAME: the role may SELECT nothing but what is mapped; "},
+		{"GRANT SELECT ON salaries TO PUBLIC", "warn select-excess $NAME: PUBLIC, and so the role, may SELECT public.salaries; run REVOKE SELECT ON … FROM PUBLIC where nobody needs it: it cannot be taken from one role"},
+		{"REVOKE ALL ON salaries FROM PUBLIC; GRANT pg_read_all_data TO $NAME", "warn select-excess $NAME: the role may SELECT public.articles (status), public.salaries, and needs only what is mapped; run REVOKE SELECT ON … FROM \"$NAME\", or take its memberships away"},
+	} {
+		if c.sql != "" {
+			db.Exec(strings.ReplaceAll(c.sql, "$NAME", db.Name))
+		}
+		if got, want := find(t, doctor.Run(t.Context(), config(db)), "select-excess"), expand(db, []string{c.want})[0]; got != want {
+			t.Errorf("%s\nwant\n%s", got, want)
+		}
 	}
 }
 

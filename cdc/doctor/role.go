@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"newswire/cdc/setup"
 )
 
 // role examines whether the role may do more than it must: its credential lies
@@ -71,5 +73,38 @@ func (e *examination) writes(ctx context.Context) error {
 		return nil
 	}
 	e.ok("role-excess", e.user, "the role may change nothing that is mapped")
+	return nil
+}
+
+// reads looks for tables and columns that the role may SELECT and need not.
+func (e *examination) reads(ctx context.Context) error {
+	const check = "select-excess"
+	var super bool
+	if err := e.conn.QueryRow(ctx, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").Scan(&super); err != nil || super {
+		return err // a superuser is told of already
+	}
+	var needed []setup.Table
+	for _, t := range e.tables {
+		n := setup.Table{Schema: t.Schema, Name: t.Name}
+		if !t.All {
+			n.Columns = append(t.wish().Columns, t.key...)
+		}
+		needed = append(needed, n)
+	}
+	excess, err := setup.ExcessOf(ctx, e.conn, e.user, needed)
+	if err != nil {
+		return err
+	}
+	if len(excess.Own) > 0 {
+		e.warn(check, e.user, fmt.Sprintf("run REVOKE SELECT ON … FROM %s, or take its memberships away", pgx.Identifier{e.user}.Sanitize()),
+			"the role may SELECT %s, and needs only what is mapped", setup.Few(excess.Own))
+	}
+	if len(excess.Public) > 0 {
+		e.warn(check, e.user, "run REVOKE SELECT ON … FROM PUBLIC where nobody needs it: it cannot be taken from one role",
+			"PUBLIC, and so the role, may SELECT %s", setup.Few(excess.Public))
+	}
+	if len(excess.Own)+len(excess.Public) == 0 {
+		e.ok(check, e.user, "the role may SELECT nothing but what is mapped")
+	}
 	return nil
 }

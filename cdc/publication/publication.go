@@ -20,7 +20,8 @@ const (
 	version18 = 180000 // generated columns
 )
 
-// Mark is the comment on what `newswire setup` has made, by which it is known.
+// Mark begins the comment on what `newswire setup` has made, by which it is
+// known.
 const Mark = "made by newswire setup"
 
 // State is a publication as it stands.
@@ -28,6 +29,7 @@ type State struct {
 	Name                             string
 	Version                          int  // of the server, as server_version_num
 	Marked                           bool // made by `newswire setup`
+	Comment                          string
 	All                              bool // FOR ALL TABLES
 	Schemas                          bool // FOR TABLES IN SCHEMA, whatever else there is
 	ViaRoot                          bool
@@ -64,16 +66,17 @@ func Read(ctx context.Context, conn *pgx.Conn, name string) (*State, error) {
 	if s.Version >= version18 {
 		stored = "pubgencols = 's'"
 	}
-	err := conn.QueryRow(ctx, `SELECT coalesce(pg_catalog.obj_description(p.oid, 'pg_publication') = $2::text, false),
+	err := conn.QueryRow(ctx, `SELECT coalesce(pg_catalog.obj_description(p.oid, 'pg_publication'), ''),
 		puballtables, pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate, `+schemas+", "+stored+`
-		FROM pg_catalog.pg_publication p WHERE pubname = $1::text`, name, Mark).
-		Scan(&s.Marked, &s.All, &s.ViaRoot, &s.Insert, &s.Update, &s.Delete, &s.Truncate, &s.Schemas, &s.Stored)
+		FROM pg_catalog.pg_publication p WHERE pubname = $1::text`, name).
+		Scan(&s.Comment, &s.All, &s.ViaRoot, &s.Insert, &s.Update, &s.Delete, &s.Truncate, &s.Schemas, &s.Stored)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("read publication %q: %w", name, err)
 	}
+	s.Marked = strings.HasPrefix(s.Comment, Mark)
 	if err := s.readTables(ctx, conn); err != nil {
 		return nil, fmt.Errorf("read tables of publication %q: %w", name, err)
 	}

@@ -12,8 +12,8 @@ import (
 // failoverVersion is the first server whose slots a standby can take over.
 const failoverVersion = 170000
 
-// Prepare plans what the server still needs: role, grants, publication and
-// then the slot, because a slot cannot read changes older than its publication.
+// Prepare plans what the server still needs: publication, role, grants, and
+// then the slot, because it cannot read changes older than its publication.
 func Prepare(ctx context.Context, conn *pgx.Conn, cfg Config, o Options) (Plan, error) {
 	s, err := inspect(ctx, conn, cfg)
 	if err != nil {
@@ -22,11 +22,21 @@ func Prepare(ctx context.Context, conn *pgx.Conn, cfg Config, o Options) (Plan, 
 	if s.slot.exists && !s.slot.usable {
 		return Plan{}, fmt.Errorf("replication slot %q exists, but not for pgoutput in this database; choose another name in postgres.slot", cfg.Slot)
 	}
-	p := Plan{Steps: []Step{roleStep(cfg, s.role)}}
+	var reads []Table
+	for _, t := range s.tables {
+		reads = append(reads, Table{Schema: t.Schema, Name: t.Name, Columns: t.columns()})
+	}
+	excess, err := ExcessOf(ctx, conn, cfg.Role, reads)
+	if err != nil {
+		return Plan{}, err
+	}
+	p := Plan{Steps: publicationSteps(cfg, s)}
+	p.Steps = append(p.Steps, recordStep(cfg, s, o)...)
+	p.Steps = append(p.Steps, roleStep(cfg, s.role))
 	if !o.Minimal {
 		p.Steps = append(p.Steps, grantSteps(cfg, s)...)
 	}
-	p.Steps = append(p.Steps, publicationSteps(cfg, s)...)
+	p.Steps = append(p.Steps, excess.steps(cfg)...)
 	p.Steps = append(p.Steps, slotStep(cfg, s))
 	return p, nil
 }
@@ -43,20 +53,14 @@ func roleStep(cfg Config, r roleState) Step {
 			Needed: true,
 		}
 	}
-	var missing, undo []string
-	if !r.login {
-		missing, undo = append(missing, "LOGIN"), append(undo, "NOLOGIN")
-	}
-	if !r.replication && !r.super {
-		missing, undo = append(missing, "REPLICATION"), append(undo, "NOREPLICATION")
-	}
+	missing := r.missing()
 	if len(missing) == 0 {
 		return Step{Comment: "Role " + role + " can log in and replicate already."}
 	}
 	return Step{
 		Comment: "The role exists; it still has to log in and to replicate.",
 		SQL:     "ALTER ROLE " + role + " " + strings.Join(missing, " "),
-		Undo:    "ALTER ROLE " + role + " " + strings.Join(undo, " "),
+		Undo:    "ALTER ROLE " + role + " NO" + strings.Join(missing, " NO"),
 		Needed:  true,
 	}
 }
@@ -76,14 +80,17 @@ func grantSteps(cfg Config, s state) (steps []Step) {
 			})
 		}
 		what := "SELECT"
-		if columns := t.columns(); columns != nil {
+		switch columns := t.columns(); {
+		case len(t.hidden) > 0 && !t.readable:
+			what += " (" + quoteAll(t.hidden) + ")"
+		case columns != nil:
 			what += " (" + quoteAll(columns) + ")"
 		}
 		steps = append(steps, Step{
 			Comment: "To compare " + t.String() + " with what was delivered, after a gap: key and mapped columns only.",
 			SQL:     "GRANT " + what + " ON TABLE " + t.quoted() + " TO " + role,
 			Undo:    "REVOKE " + what + " ON TABLE " + t.quoted() + " FROM " + role,
-			Needed:  !t.readable,
+			Needed:  t.lacksRights(),
 		})
 	}
 	return steps

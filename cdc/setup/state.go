@@ -28,8 +28,25 @@ type slotState struct{ exists, usable, active bool }
 
 type tableState struct {
 	publication.Shape
-	schemaOpen bool // the role has USAGE on its schema
-	readable   bool // the role has SELECT on all that it reads
+	schemaOpen bool     // the role has USAGE on its schema
+	readable   bool     // the role has SELECT on the table
+	hidden     []string // else: of what it reads, the columns on which it has not; nil where columns() is
+}
+
+// lacksRights tells whether a grant is missing.
+func (t tableState) lacksRights() bool {
+	return !t.readable && (len(t.hidden) > 0 || t.columns() == nil)
+}
+
+// missing are the attributes that the engine's role needs and does not have.
+func (r roleState) missing() (attributes []string) {
+	if !r.login {
+		attributes = append(attributes, "LOGIN")
+	}
+	if !r.replication && !r.super {
+		attributes = append(attributes, "REPLICATION")
+	}
+	return attributes
 }
 
 func (t tableState) String() string { return t.Schema + "." + t.Name }
@@ -87,14 +104,15 @@ func inspectRole(ctx context.Context, conn *pgx.Conn, role string) (r roleState,
 }
 
 func inspectTable(ctx context.Context, conn *pgx.Conn, cfg Config, roleExists bool, t Table) (s tableState, err error) {
-	if s.Shape, err = publication.ShapeOf(ctx, conn, publication.Wish(t)); err != nil || !roleExists {
+	if s.Shape, err = publication.ShapeOf(ctx, conn, publication.Wish(t)); err != nil {
 		return s, err
 	}
-	// A NULL list of columns asks for the whole table.
-	err = conn.QueryRow(ctx, `SELECT pg_catalog.has_schema_privilege($1, $2, 'USAGE'),
-		pg_catalog.has_table_privilege($1, $3::text, 'SELECT') OR coalesce((
-			SELECT bool_and(pg_catalog.has_column_privilege($1, $3::text, c, 'SELECT')) FROM unnest($4::text[]) c), false)`,
-		cfg.Role, t.Schema, s.quoted(), s.columns()).Scan(&s.schemaOpen, &s.readable)
+	if s.hidden = s.columns(); !roleExists {
+		return s, nil
+	}
+	err = conn.QueryRow(ctx, `SELECT pg_catalog.has_schema_privilege($1, $2, 'USAGE'), pg_catalog.has_table_privilege($1, $3::text, 'SELECT'),
+		ARRAY(SELECT c FROM unnest($4::text[]) c WHERE NOT pg_catalog.has_column_privilege($1, $3::text, c, 'SELECT'))`,
+		cfg.Role, t.Schema, s.quoted(), s.columns()).Scan(&s.schemaOpen, &s.readable, &s.hidden)
 	if err != nil {
 		return s, fmt.Errorf("read privileges on %s: %w", s, err)
 	}

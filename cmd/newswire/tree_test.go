@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"cdc":                            {"fanout/journal", "cdc/pgjson", "cdc/publication", "cdc/setup"},
 	"cdc/setup":                      {"cdc/publication"},
 	"cdc/slot":                       {"fanout/journal"},
-	"cdc/doctor":                     {"cdc/publication", "cdc/slot", "fanout/journal"},
+	"cdc/doctor":                     {"cdc/publication", "cdc/setup", "cdc/slot", "fanout/journal"},
 	"cdc/pgtest":                     {"cdc/cluster"},
 	"ack":                            {"fanout/journal"},
 	"ack/offline":                    {"ack", "fanout/journal"},
