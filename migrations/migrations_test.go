@@ -1,13 +1,11 @@
 package migrations_test
 
 import (
-	"context"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
-
-	"github.com/jackc/pgx/v5"
 
 	"newswire/cdc/pgtest"
 	"newswire/migrations"
@@ -15,31 +13,25 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
-// empty gives a database without tables and a superuser's connection to it.
-func empty(t *testing.T) (*pgtest.DB, *pgx.Conn) {
+func empty(t *testing.T) *pgtest.DB {
 	t.Helper()
-	db := pgtest.New(t, pgtest.WithSchema(""), pgtest.WithPublication(""))
-	return db, connect(t, db)
+	return pgtest.New(t, pgtest.WithSchema(""), pgtest.WithPublication(""))
 }
 
-func connect(t *testing.T, db *pgtest.DB) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), db.SuperDSN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
+func set(files fstest.MapFS) migrations.Set {
+	return migrations.Set{Name: "test", Schema: "test_versions", Files: files}
 }
+
+func sql(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte("-- +goose Up\n" + text)} }
 
 func TestApplyRunsEachFileOnce(t *testing.T) {
 	t.Parallel()
-	db, conn := empty(t)
-	ran, err := migrations.Apply(t.Context(), conn, migrations.CMS())
+	db := empty(t)
+	ran, err := migrations.Apply(t.Context(), db.SuperDSN, migrations.CMS())
 	if err != nil || !slices.Equal(ran, []string{"0001_articles.sql"}) {
 		t.Fatalf("first Apply = %v, %v; want the articles", ran, err)
 	}
-	if ran, err = migrations.Apply(t.Context(), conn, migrations.CMS()); err != nil || len(ran) != 0 {
+	if ran, err = migrations.Apply(t.Context(), db.SuperDSN, migrations.CMS()); err != nil || len(ran) != 0 {
 		t.Fatalf("second Apply = %v, %v; want nothing to do", ran, err)
 	}
 	db.Exec(`SET ROLE editor;
@@ -51,38 +43,58 @@ func TestApplyRunsEachFileOnce(t *testing.T) {
 	}
 }
 
-func TestApplyIsWholeOrNothing(t *testing.T) {
+func TestSetsShareADatabase(t *testing.T) {
 	t.Parallel()
-	db, conn := empty(t)
+	db := empty(t)
+	for _, s := range []migrations.Set{migrations.CMS(), migrations.Compensate()} {
+		conn := db.Connect()
+		if v, err := s.Applied(t.Context(), conn); err != nil || v != 0 {
+			t.Errorf("%s before Apply: version %d, %v; want 0", s.Name, v, err)
+		}
+		if _, err := migrations.Apply(t.Context(), db.SuperDSN, s); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := s.Applied(t.Context(), conn); err != nil || v != s.Latest() || v == 0 {
+			t.Errorf("%s after Apply: version %d, %v; want %d", s.Name, v, err, s.Latest())
+		}
+		if text, err := s.SQL(); err != nil || !strings.Contains(text, "CREATE TABLE") {
+			t.Errorf("%s: SQL() = %q, %v", s.Name, text, err)
+		}
+	}
+}
+
+func TestARefusedFileLeavesNothing(t *testing.T) {
+	t.Parallel()
+	db := empty(t)
 	dir := fstest.MapFS{
-		"0001_good.sql": {Data: []byte("CREATE TABLE good (); CREATE TABLE also_good ()")},
-		"0002_bad.sql":  {Data: []byte("CREATE TABLE bad (no_type)")},
+		"0001_good.sql": sql("CREATE TABLE good ();"),
+		"0002_bad.sql":  sql("CREATE TABLE half (); CREATE TABLE bad (no_type);"),
 	}
-	if ran, err := migrations.Apply(t.Context(), conn, dir); err == nil || ran != nil {
-		t.Fatalf("Apply = %v, %v; want the error of 0002_bad.sql", ran, err)
+	ran, err := migrations.Apply(t.Context(), db.SuperDSN, set(dir))
+	if err == nil || !strings.Contains(err.Error(), "0002_bad.sql") || !slices.Equal(ran, []string{"0001_good.sql"}) {
+		t.Fatalf("Apply = %v, %v; want the first file and the error of 0002_bad.sql", ran, err)
 	}
-	if n := pgtest.Value[int](db, `SELECT count(*)::int FROM pg_namespace WHERE nspname = 'newswire_migrations'`); n != 0 {
-		t.Error("something of a refused Apply was kept")
+	if n := pgtest.Value[int](db, `SELECT count(*)::int FROM pg_tables WHERE tablename = 'half'`); n != 0 {
+		t.Error("half of a refused file was kept")
 	}
-	dir["0002_bad.sql"].Data = []byte("CREATE TABLE mended ()")
-	if ran, err := migrations.Apply(t.Context(), conn, dir); err != nil || len(ran) != 2 {
-		t.Errorf("Apply after mending = %v, %v; want both files", ran, err)
+	dir["0002_bad.sql"] = sql("CREATE TABLE mended ();")
+	if ran, err = migrations.Apply(t.Context(), db.SuperDSN, set(dir)); err != nil || !slices.Equal(ran, []string{"0002_bad.sql"}) {
+		t.Errorf("Apply after mending = %v, %v; want the mended file alone", ran, err)
 	}
 }
 
 func TestTwoAtOnceTakeTurns(t *testing.T) {
 	t.Parallel()
-	db, first := empty(t)
-	second := connect(t, db)
+	db := empty(t)
 	type result struct {
 		ran []string
 		err error
 	}
 	results := make(chan result, 2)
-	dir := fstest.MapFS{"0001.sql": {Data: []byte("CREATE TABLE once ()")}}
-	for _, conn := range []*pgx.Conn{first, second} {
+	dir := set(fstest.MapFS{"0001_once.sql": sql("CREATE TABLE once ();")})
+	for range 2 {
 		go func() {
-			ran, err := migrations.Apply(t.Context(), conn, dir)
+			ran, err := migrations.Apply(t.Context(), db.SuperDSN, dir)
 			results <- result{ran, err}
 		}()
 	}

@@ -34,7 +34,7 @@ func prepare(ctx context.Context, pg *cluster.Cluster, say func(string, ...any))
 		return fmt.Errorf("connect to database %s: %w", database, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	ran, err := migrations.Apply(ctx, conn, migrations.CMS())
+	ran, err := migrations.Apply(ctx, pg.DSN(database, cluster.Superuser), migrations.CMS())
 	if err != nil {
 		return fmt.Errorf("make the tables of database %s: %w", database, err)
 	}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/jackc/pgx/v5"
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 
@@ -151,12 +150,7 @@ func TestSQLIsTakenFromTheOwnPageOnly(t *testing.T) {
 func cms(t *testing.T) (db *pgtest.DB, editorDSN string) {
 	t.Helper()
 	db = pgtest.New(t, pgtest.WithSchema(""), pgtest.WithPublication(""))
-	conn, err := pgx.Connect(t.Context(), db.SuperDSN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	if _, err := migrations.Apply(t.Context(), conn, migrations.CMS()); err != nil {
+	if _, err := migrations.Apply(t.Context(), db.SuperDSN, migrations.CMS()); err != nil {
 		t.Fatal(err)
 	}
 	return db, db.Server().DSN(db.Name, "editor")
