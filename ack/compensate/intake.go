@@ -1,0 +1,290 @@
+package compensate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"newswire/ack/compensate/policy"
+	"newswire/ack/compensate/store"
+	"newswire/fanout/journal/fault"
+)
+
+// Bounds of one batch of the intake.
+const (
+	mostRecords = 500
+	mostBytes   = 4 << 20
+	gather      = 5 * time.Millisecond // how long a batch waits for company
+)
+
+// consume takes records in until ctx ends. An offset is committed once the
+// database has what came before it.
+func (s *Service) consume(ctx context.Context) {
+	for {
+		err := s.ensureTopics(ctx)
+		if err == nil {
+			break
+		}
+		s.reading(err)
+		s.complain("topics not there yet", err)
+		if !pause(ctx, mendAfter) {
+			return
+		}
+	}
+	reader := s.group()
+	defer func() {
+		if err := reader.Close(); err != nil {
+			s.log.Warn("group not left in good order", "group", s.cfg.Kafka.Group, "err", err)
+		}
+	}()
+	for s.room(ctx) {
+		batch, err := fetch(ctx, reader)
+		if err != nil && ctx.Err() == nil {
+			s.reading(err)
+			s.log.Warn("topic not read", "topic", s.cfg.Kafka.Topic, "group", s.cfg.Kafka.Group, "err", err)
+			pause(ctx, mendAfter)
+		}
+		if len(batch) == 0 {
+			continue
+		}
+		for {
+			err := s.takeIn(ctx, batch)
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return // what was not taken in is read again
+			}
+			s.log.Warn("records not taken in", "records", len(batch), "err", err)
+			pause(ctx, mendAfter)
+		}
+		s.reading(nil)
+		fault.Point("compensate.stored")
+		// A commit that fails costs a repeat, which changes nothing.
+		if err := reader.CommitMessages(context.WithoutCancel(ctx), batch...); err != nil {
+			s.log.Debug("offsets not committed", "err", err)
+		}
+		fault.Point("compensate.committed")
+		for _, l := range s.lanes {
+			l.hurry()
+		}
+	}
+}
+
+// reading remembers whether the group can be read, for readiness.
+func (s *Service) reading(err error) {
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	s.state.intake, s.state.intakeAt = err, time.Now()
+}
+
+// room waits while the backlog is at its bound: Kafka keeps the rest.
+func (s *Service) room(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		s.stateMu.Lock()
+		full := s.state.full
+		s.stateMu.Unlock()
+		if !full {
+			return true
+		}
+		pause(ctx, lookEvery)
+	}
+	return false
+}
+
+// fetch waits for a record and takes what comes right behind it.
+func fetch(ctx context.Context, reader *kafka.Reader) (batch []kafka.Message, err error) {
+	m, err := reader.FetchMessage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	batch = append(batch, m)
+	size := len(m.Value)
+	more, cancel := context.WithTimeout(ctx, gather)
+	defer cancel()
+	for len(batch) < mostRecords && size < mostBytes {
+		if m, err = reader.FetchMessage(more); err != nil {
+			break
+		}
+		batch = append(batch, m)
+		size += len(m.Value)
+	}
+	return batch, nil
+}
+
+// takeIn writes a batch to the database, whole; taken in again it changes
+// nothing.
+func (s *Service) takeIn(ctx context.Context, batch []kafka.Message) error {
+	var cancels []store.Cancellation
+	var messages []policy.Message
+	var values [][]byte
+	var dead []kafka.Message
+	for _, m := range batch {
+		if m.Topic == s.cfg.Kafka.cancelled() {
+			c, forgotten, err := parseCancel(m)
+			switch {
+			case err != nil:
+				dead = append(dead, malformed(m, err, time.Now()))
+			case forgotten != "":
+				if err := s.store.Forget(ctx, forgotten, m.Time); err != nil {
+					return err
+				}
+				s.metrics.intake.WithLabelValues(intakeForgotten).Inc()
+			default:
+				cancels = append(cancels, c)
+			}
+			continue
+		}
+		parsed, err := parseRecord(m)
+		if err != nil {
+			dead = append(dead, malformed(m, err, time.Now()))
+			continue
+		}
+		messages, values = append(messages, parsed), append(values, m.Value)
+	}
+	if len(dead) > 0 {
+		if err := s.writer.WriteMessages(ctx, dead...); err != nil {
+			return fmt.Errorf("write %d dead letters to %s: %w", len(dead), s.cfg.Kafka.deadLetters(), err)
+		}
+		s.metrics.dead.Add(float64(len(dead)))
+		s.metrics.intake.WithLabelValues(intakeMalformed).Add(float64(len(dead)))
+	}
+	if len(cancels) > 0 {
+		if _, err := s.store.Cancel(ctx, cancels); err != nil {
+			return err
+		}
+		s.metrics.intake.WithLabelValues(intakeCancellation).Add(float64(len(cancels)))
+	}
+	return s.add(ctx, messages, values)
+}
+
+func (s *Service) add(ctx context.Context, messages []policy.Message, values [][]byte) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	records, err := s.plan(ctx, messages, values)
+	if err != nil {
+		return err
+	}
+	done, err := s.store.Add(ctx, records)
+	if err != nil {
+		return err
+	}
+	s.metrics.intake.WithLabelValues(intakeNew).Add(float64(done.New - done.Cancelled))
+	s.metrics.intake.WithLabelValues(intakeRepeated).Add(float64(done.Repeated))
+	s.metrics.intake.WithLabelValues(intakeCancelled).Add(float64(done.Cancelled))
+	if done.Repeated == 0 { // else which of them were new is not known here
+		for _, r := range records {
+			if len(r.Targets) == 0 {
+				s.metrics.outcomes.WithLabelValues("none", r.Outcome, "").Inc()
+			}
+		}
+	}
+	return nil
+}
+
+// plan says where each message goes first.
+func (s *Service) plan(ctx context.Context, messages []policy.Message, values [][]byte) ([]store.Record, error) {
+	readers := make([]string, len(messages))
+	for i, m := range messages {
+		readers[i] = m.Reader
+	}
+	devices, err := s.store.DevicesOf(ctx, readers)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	records := make([]store.Record, len(messages))
+	for i, m := range messages {
+		r := store.Record{CeID: m.CeID, Reader: m.Reader, Article: m.Article(), Action: m.Action, Value: values[i]}
+		records[i] = planned(r, s.policy.Plan(m, targets(devices[m.Reader]), 0, now))
+	}
+	return records, nil
+}
+
+// next is plan for records whose steps so far reached nobody.
+func (s *Service) next(ctx context.Context, records []store.Record) ([]store.Record, error) {
+	readers := make([]string, len(records))
+	for i, r := range records {
+		readers[i] = r.Reader
+	}
+	devices, err := s.store.DevicesOf(ctx, readers)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	for i, r := range records {
+		m, err := policy.Parse(r.Value)
+		if err != nil {
+			return nil, fmt.Errorf("record %s was taken in and cannot be read: %w", r.CeID, err)
+		}
+		records[i] = planned(r, s.policy.Plan(m, targets(devices[r.Reader]), r.Step, now))
+		if records[i].Outcome == policy.ReasonNoDevice {
+			records[i].Outcome = outcomeUnreached
+		}
+		if records[i].Outcome != "" {
+			s.metrics.outcomes.WithLabelValues("none", records[i].Outcome, "").Inc()
+		}
+	}
+	return records, nil
+}
+
+// outcomeUnreached is a record that no step of its route could deliver.
+const outcomeUnreached = "unreached"
+
+func planned(r store.Record, p policy.Plan) store.Record {
+	r.Expires, r.Urgent, r.Step, r.Outcome, r.Targets = p.Expires, p.Urgent, p.Step, p.Reason, nil
+	for _, t := range p.Targets {
+		number, _ := strconv.ParseInt(t.Device, 10, 64) // our own numbers, or none
+		r.Targets = append(r.Targets, store.Target{Channel: t.Channel, Device: number})
+	}
+	return r
+}
+
+func targets(devices []store.Device) []policy.Target {
+	all := make([]policy.Target, len(devices))
+	for i, d := range devices {
+		all[i] = policy.Target{Channel: d.Channel, Device: d.ID}
+	}
+	return all
+}
+
+func parseRecord(m kafka.Message) (policy.Message, error) {
+	parsed, err := policy.Parse(m.Value)
+	if id := headerOf(m, "ce_id"); err == nil && id != "" {
+		parsed.CeID = id
+	}
+	return parsed, err
+}
+
+// nobodysMessage is the id in the ce_id of a reader who is forgotten: everything
+// of that reader is taken back. No message has it.
+var nobodysMessage = strings.Repeat("0", 28)
+
+// causeForgotten is that record's cause.
+const causeForgotten = "forgotten"
+
+// parseCancel reads a record of the topic of cancellations.
+func parseCancel(m kafka.Message) (c store.Cancellation, forgotten string, err error) {
+	var v struct {
+		CeID  string `json:"ce_id"`
+		Cause string `json:"cause"`
+	}
+	if err := json.Unmarshal(m.Value, &v); err != nil {
+		return c, "", fmt.Errorf("read cancellation: %w", err)
+	}
+	id, reader, found := strings.Cut(v.CeID, ":")
+	switch {
+	case !found || reader == "":
+		return c, "", errors.New("read cancellation: its ce_id is not <message id>:<reader>")
+	case id == nobodysMessage && v.Cause == causeForgotten:
+		return c, reader, nil
+	}
+	return store.Cancellation{CeID: v.CeID, Cause: v.Cause}, "", nil
+}

@@ -1,0 +1,205 @@
+package compensate
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"newswire/ack/compensate/store"
+)
+
+const (
+	dialTimeout  = 5 * time.Second
+	writeTimeout = 10 * time.Second
+	metadataTTL  = 5 * time.Second // how long a moved leader goes unnoticed
+	fetchBytes   = 8 << 20
+	fetchWait    = 250 * time.Millisecond
+	queued       = 128 // records read ahead; with the engine's limit on a record, a bound in bytes too
+)
+
+func (k Kafka) transport() *kafka.Transport {
+	return &kafka.Transport{
+		DialTimeout: dialTimeout, MetadataTTL: metadataTTL, ClientID: "newswire-compensate", TLS: k.TLS, SASL: k.SASL,
+		MetadataTopics: []string{k.Topic, k.cancelled(), k.deadLetters()},
+	}
+}
+
+func (k Kafka) dialer() *kafka.Dialer {
+	return &kafka.Dialer{Timeout: dialTimeout, ClientID: "newswire-compensate", TLS: k.TLS, SASLMechanism: k.SASL}
+}
+
+// writer writes dead letters.
+func (k Kafka) writer(t *kafka.Transport) *kafka.Writer {
+	return &kafka.Writer{
+		Addr: kafka.TCP(k.Brokers...), Transport: t, Topic: k.deadLetters(),
+		Balancer:     &kafka.Hash{},
+		RequiredAcks: kafka.RequireAll, // the zero value asks for none
+		BatchTimeout: 5 * time.Millisecond,
+		ReadTimeout:  writeTimeout, WriteTimeout: writeTimeout,
+		MaxAttempts:            1, // the database keeps what is not written, and the caller comes again
+		AllowAutoTopicCreation: true,
+	}
+}
+
+// group reads both topics as a member of the group, from the beginning where the
+// group has no offsets: what was handed over before the service was set up is
+// stale, or wanted.
+func (s *Service) group() *kafka.Reader {
+	k := s.cfg.Kafka
+	complain := kafka.LoggerFunc(func(format string, args ...any) {
+		s.log.Debug("kafka", "what", fmt.Sprintf(format, args...))
+	})
+	return kafka.NewReader(kafka.ReaderConfig{
+		Brokers: k.Brokers, Dialer: k.dialer(), GroupID: k.Group, GroupTopics: []string{k.Topic, k.cancelled()},
+		MinBytes: 1, MaxBytes: fetchBytes, MaxWait: fetchWait, QueueCapacity: queued,
+		StartOffset: kafka.FirstOffset, WatchPartitionChanges: true,
+		SessionTimeout: k.Session, HeartbeatInterval: k.Session / 5, RebalanceTimeout: k.Session,
+		JoinGroupBackoff: time.Second, ReadBackoffMin: 50 * time.Millisecond,
+		ErrorLogger: complain,
+	})
+}
+
+// lag asks how many records of the topic the group has not taken in.
+func (s *Service) lag(ctx context.Context) (lag int64, err error) {
+	ends, err := s.offsets(ctx, kafka.LastOffset)
+	if err != nil {
+		return 0, err
+	}
+	begins, err := s.offsets(ctx, kafka.FirstOffset)
+	if err != nil {
+		return 0, err
+	}
+	committed, err := s.committed(ctx, ends)
+	if err != nil {
+		return 0, err
+	}
+	for partition, end := range ends {
+		lag += max(0, end-max(committed[partition], begins[partition]))
+	}
+	return lag, nil
+}
+
+// offsets asks for one offset of each partition: kafka.FirstOffset, kafka.LastOffset, or
+// the first record at or behind a time in milliseconds.
+func (s *Service) offsets(ctx context.Context, which int64) (map[int]int64, error) {
+	return s.offsetsOf(ctx, s.cfg.Kafka.Topic, which)
+}
+
+func (s *Service) offsetsOf(ctx context.Context, topic string, which int64) (map[int]int64, error) {
+	meta, err := s.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
+	if err != nil {
+		return nil, fmt.Errorf("ask Kafka for topic %s: %w", topic, err)
+	}
+	var asks []kafka.OffsetRequest
+	for _, t := range meta.Topics {
+		if t.Error != nil {
+			return nil, fmt.Errorf("ask Kafka for topic %s: %w", topic, t.Error)
+		}
+		for _, p := range t.Partitions {
+			asks = append(asks, kafka.OffsetRequest{Partition: p.ID, Timestamp: which})
+		}
+	}
+	answer, err := s.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: asks}})
+	if err != nil {
+		return nil, fmt.Errorf("ask Kafka for offsets of %s: %w", topic, err)
+	}
+	offsets := make(map[int]int64)
+	for _, p := range answer.Topics[topic] {
+		switch {
+		case p.Error != nil:
+			return nil, fmt.Errorf("ask Kafka for offsets of %s: %w", topic, p.Error)
+		case which == kafka.FirstOffset:
+			offsets[p.Partition] = p.FirstOffset
+		case which == kafka.LastOffset:
+			offsets[p.Partition] = p.LastOffset
+		default:
+			for offset := range p.Offsets {
+				offsets[p.Partition] = offset
+			}
+		}
+	}
+	return offsets, nil
+}
+
+// committed asks where the group stands; 0 where it never was.
+func (s *Service) committed(ctx context.Context, partitions map[int]int64) (map[int]int64, error) {
+	topic := s.cfg.Kafka.Topic
+	var numbers []int
+	for p := range partitions {
+		numbers = append(numbers, p)
+	}
+	answer, err := s.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: s.cfg.Kafka.Group, Topics: map[string][]int{topic: numbers}})
+	if err == nil {
+		err = answer.Error
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask Kafka for offsets of group %s: %w", s.cfg.Kafka.Group, err)
+	}
+	offsets := make(map[int]int64)
+	for _, p := range answer.Topics[topic] {
+		offsets[p.Partition] = max(0, p.CommittedOffset)
+	}
+	return offsets, nil
+}
+
+// headers of a dead letter, beside those of the record.
+const (
+	headerCause     = "x-dead-letter-cause"
+	headerDetail    = "x-dead-letter-detail"
+	headerChannel   = "x-dead-letter-channel"
+	headerDevice    = "x-dead-letter-device"
+	headerAttempts  = "x-dead-letter-attempts"
+	headerTime      = "x-dead-letter-time"
+	headerTopic     = "x-original-topic"
+	headerPartition = "x-original-partition"
+	headerOffset    = "x-original-offset"
+)
+
+// letter is the record that tells of a delivery refused for good.
+func (s *Service) letter(d store.DeadLetter) kafka.Message {
+	header := func(key, value string) kafka.Header { return kafka.Header{Key: key, Value: []byte(value)} }
+	return kafka.Message{
+		Key: []byte(d.Reader), Value: d.Value,
+		Headers: []kafka.Header{
+			header("content-type", "application/json"), header("ce_specversion", "1.0"), header("ce_type", "newswire.offline.v1"),
+			header("ce_source", "newswire"), header("ce_id", d.CeID), header("ce_time", d.Settled.UTC().Format(time.RFC3339Nano)),
+			header(headerCause, d.Reason), header(headerDetail, d.Detail), header(headerChannel, d.Channel),
+			header(headerDevice, strconv.FormatInt(d.Device, 10)), header(headerAttempts, strconv.Itoa(d.Attempts)),
+			header(headerTime, d.Settled.UTC().Format(time.RFC3339Nano)), header(headerTopic, s.cfg.Kafka.Topic),
+		},
+	}
+}
+
+// malformed is the dead letter of a record that nobody can read.
+func malformed(m kafka.Message, why error, now time.Time) kafka.Message {
+	header := func(key, value string) kafka.Header { return kafka.Header{Key: key, Value: []byte(value)} }
+	return kafka.Message{
+		Key: m.Key, Value: m.Value,
+		Headers: append(append([]kafka.Header{}, m.Headers...),
+			header(headerCause, "malformed"), header(headerDetail, why.Error()), header(headerTime, now.UTC().Format(time.RFC3339Nano)),
+			header(headerTopic, m.Topic), header(headerPartition, strconv.Itoa(m.Partition)), header(headerOffset, strconv.FormatInt(m.Offset, 10))),
+	}
+}
+
+func headerOf(m kafka.Message, key string) string {
+	for _, h := range m.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+func (s *Service) writeLetters(ctx context.Context, letters []store.DeadLetter) error {
+	messages := make([]kafka.Message, len(letters))
+	for i, d := range letters {
+		messages[i] = s.letter(d)
+	}
+	if err := s.writer.WriteMessages(ctx, messages...); err != nil {
+		return fmt.Errorf("write to %s: %w", s.cfg.Kafka.deadLetters(), err)
+	}
+	return nil
+}

@@ -1,0 +1,234 @@
+package compensate
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	"golang.org/x/time/rate"
+
+	"newswire/ack/compensate/channel"
+	"newswire/ack/compensate/policy"
+	"newswire/ack/compensate/store"
+)
+
+// lane makes the calls of one channel. Each has its own, with its own breaker
+// and places, so that a provider that is away stops nobody else.
+type lane struct {
+	s       *Service           // fixed
+	name    string             // fixed
+	channel channel.Channel    // fixed
+	props   channel.Properties // fixed
+	rules   policy.Channel     // fixed
+	cfg     Lane               // fixed
+	limiter *rate.Limiter      // fixed
+	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+	wake    chan struct{} // intake sends, run receives; holds one
+	resume  atomic.Int64  // Unix nanoseconds until which the provider told all of us to wait
+}
+
+func newLane(s *Service, name string) *lane {
+	cfg, rules := s.cfg.Lanes[name], s.policy.Channel(name)
+	l := &lane{
+		s: s, name: name, channel: s.cfg.Channels[name], props: s.cfg.Channels[name].Properties(),
+		rules: rules, cfg: cfg, limiter: rate.NewLimiter(rate.Inf, 1), wake: make(chan struct{}, 1),
+	}
+	if l.props.Timeout <= 0 {
+		l.props.Timeout = defaultTimeout
+	}
+	if rules.PerSecond > 0 {
+		l.limiter = rate.NewLimiter(rate.Limit(rules.PerSecond), max(1, int(rules.PerSecond)))
+	}
+	l.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Name: name, MaxRequests: 1, Timeout: cfg.Rest,
+		ReadyToTrip: func(c gobreaker.Counts) bool { return int(c.ConsecutiveFailures) >= cfg.Trip },
+		IsExcluded:  func(err error) bool { return errors.Is(err, errNotCalled) },
+		OnStateChange: func(_ string, from, to gobreaker.State) {
+			s.log.Warn("channel changes", "channel", name, "from", from.String(), "to", to.String())
+		},
+	})
+	return l
+}
+
+const (
+	lookEvery      = 250 * time.Millisecond // for deliveries that have become due, or that another instance took in
+	defaultTimeout = 10 * time.Second       // of one call
+	mendAfter      = time.Second            // between attempts at a database that does not answer
+)
+
+// stoppedFor says how long the lane makes no calls; 0: it does.
+func (l *lane) stoppedFor() time.Duration {
+	wait := time.Until(time.Unix(0, l.resume.Load()))
+	if l.breaker.State() == gobreaker.StateOpen {
+		return max(wait, lookEvery)
+	}
+	return max(wait, 0)
+}
+
+// places is how many readers may be served at once: one while it is not known
+// whether the provider is back.
+func (l *lane) places() int {
+	if l.breaker.State() == gobreaker.StateHalfOpen {
+		return 1
+	}
+	return l.cfg.Concurrency
+}
+
+// run takes what is due and sends it until ctx ends and what was begun has ended.
+func (l *lane) run(ctx context.Context) {
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	freed := make(chan struct{}, l.cfg.Concurrency)
+	var working atomic.Int64
+	for ctx.Err() == nil {
+		wait := l.stoppedFor()
+		l.s.metrics.stopped.WithLabelValues(l.name).Set(oneIf(wait > 0))
+		free := l.places() - int(working.Load())
+		if wait > 0 || free < max(1, l.places()/4) {
+			l.await(ctx, freed, max(wait, lookEvery))
+			continue
+		}
+		taken, devices, err := l.take(ctx, free)
+		if err != nil {
+			l.s.log.Warn("deliveries not taken", "channel", l.name, "err", err)
+			busy.Wait() // then whatever is taken is what an answer was lost for
+			if pause(ctx, mendAfter) {
+				_ = l.s.store.Release(ctx, l.name) // else the next look fails as well
+			}
+			continue
+		}
+		for reader, deliveries := range byReader(taken) {
+			working.Add(1)
+			busy.Go(func() {
+				l.serve(ctx, deliveries, devices[reader])
+				working.Add(-1)
+				select {
+				case freed <- struct{}{}:
+				default:
+				}
+			})
+		}
+		if len(taken) == 0 {
+			l.await(ctx, nil, lookEvery)
+		}
+	}
+}
+
+func (l *lane) await(ctx context.Context, freed <-chan struct{}, longest time.Duration) {
+	timer := time.NewTimer(longest)
+	defer timer.Stop()
+	wake := l.wake
+	if freed != nil {
+		wake = nil // there is no place for more
+	}
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-freed:
+	case <-wake:
+	}
+}
+
+// hurry says that something may be due.
+func (l *lane) hurry() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *lane) take(ctx context.Context, readers int) ([]store.Delivery, map[string][]store.Device, error) {
+	taken, err := l.s.store.Take(ctx, l.name, readers)
+	if err != nil || len(taken) == 0 || !l.props.WithDevices {
+		return taken, nil, err
+	}
+	var names []string
+	for reader := range byReader(taken) {
+		names = append(names, reader)
+	}
+	devices, err := l.s.store.DevicesOf(ctx, names)
+	return taken, devices, err
+}
+
+func byReader(ds []store.Delivery) map[string][]store.Delivery {
+	of := make(map[string][]store.Delivery)
+	for _, d := range ds {
+		of[d.Reader] = append(of[d.Reader], d)
+	}
+	return of
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// settle writes one outcome for some deliveries, for as long as that takes; what
+// cannot be written when the service ends becomes doubtful, or waits again.
+func (l *lane) settle(ds []store.Delivery, state string, r channel.Result) {
+	deadline := time.Now().Add(l.s.cfg.Lease * 4)
+	for _, d := range ds {
+		for {
+			err := l.s.store.Settle(store.Settled{Delivery: d, State: state, Reason: r.Reason, Detail: policy.Cut(r.Detail, maxDetail), ProviderID: r.ProviderID})
+			if err == nil {
+				l.s.metrics.outcomes.WithLabelValues(l.name, state, r.Reason).Inc()
+				break
+			}
+			l.s.log.Warn("outcome not written", "channel", l.name, "ce_id", d.CeID, "outcome", state, "err", err)
+			if time.Now().After(deadline) {
+				break // by now another instance has found it
+			}
+			pause(context.Background(), mendAfter)
+		}
+	}
+}
+
+// maxDetail bounds what is kept of a provider's own words, in characters.
+const maxDetail = 200
+
+// putBack lets deliveries wait again.
+func (l *lane) putBack(ds []store.Delivery, again store.Again) {
+	deadline := time.Now().Add(l.s.cfg.Lease * 4)
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), l.s.cfg.Lease)
+		err := l.s.store.PutBack(ctx, ds, again)
+		cancel()
+		if err == nil {
+			l.s.metrics.putBack.WithLabelValues(l.name, again.Reason).Add(float64(len(ds)))
+			return
+		}
+		l.s.log.Warn("deliveries not put back", "channel", l.name, "err", err)
+		if time.Now().After(deadline) {
+			return
+		}
+		pause(context.Background(), mendAfter)
+	}
+}
+
+// Bounds of the wait before another attempt.
+const (
+	firstRetry = time.Second
+	lastRetry  = 3 * time.Minute
+)
+
+// backoff is the wait before the next attempt: as told, else doubling from a
+// second to three minutes, with full jitter in the upper half.
+func backoff(told time.Duration, attempts int) time.Duration {
+	if told > 0 {
+		return told
+	}
+	most := min(firstRetry<<min(attempts, 10), lastRetry)
+	return most/2 + rand.N(most/2)
+}
+
+// errNotCalled tells the breaker that it has learnt nothing.
+var errNotCalled = errors.New("no call was made")
+
+// errStopped ends a reader's turn: the rest was put back.
+var errStopped = errors.New("turn ended")

@@ -1,0 +1,272 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Record is one record of the topic with the plan that was made for it.
+type Record struct {
+	CeID    string
+	Reader  string
+	Article string // source and key: what ties a publish to its corrects
+	Action  string // publish, correct, retract
+	Value   []byte // as it stood in Kafka
+	Expires time.Time
+	Urgent  bool
+	Step    int      // how many steps of its route have been tried, this one included
+	Targets []Target // where it goes; none: Outcome says why
+	Outcome string   // of a record that goes nowhere
+	Reason  string   // why
+}
+
+// Target is where one delivery goes.
+type Target struct {
+	Channel string
+	Device  int64 // 0 for a channel without devices
+}
+
+// Intake counts what became of a batch of records.
+type Intake struct {
+	New       int // not seen before
+	Repeated  int // seen before: nothing was changed
+	Cancelled int // new, and taken back already
+}
+
+// Add takes in records, each once however often it comes, in order. Those that
+// were cancelled before they came are settled at once, and what they replace (a
+// publish by its correct, everything by its retract) waits no longer.
+func (s *Store) Add(ctx context.Context, records []Record) (done Intake, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		fresh, err := insertRecords(ctx, tx, records)
+		if err != nil {
+			return err
+		}
+		done = Intake{New: len(fresh), Repeated: len(records) - len(fresh)}
+		if len(fresh) == 0 {
+			return nil
+		}
+		// In this order: what is replaced hands its wait on, and may be of this batch.
+		if err := insertDeliveries(ctx, tx, fresh); err != nil {
+			return err
+		}
+		if err := supersede(ctx, tx, fresh); err != nil {
+			return err
+		}
+		done.Cancelled, err = cancelOpen(ctx, tx, ceIDs(fresh))
+		return err
+	})
+	if err != nil {
+		return Intake{}, fmt.Errorf("take in %d records: %w", len(records), err)
+	}
+	return done, nil
+}
+
+// placed is a record with its place in the order of arrival.
+type placed struct {
+	Record
+	seq int64
+}
+
+func ceIDs(records []placed) []string {
+	ids := make([]string, len(records))
+	for i, r := range records {
+		ids[i] = r.CeID
+	}
+	return ids
+}
+
+// insertRecords gives those that were not there, in order.
+func insertRecords(ctx context.Context, tx pgx.Tx, records []Record) ([]placed, error) {
+	var b pgx.Batch
+	for _, r := range records {
+		var outcome *string
+		value := r.Value
+		if len(r.Targets) == 0 {
+			outcome, value = &r.Outcome, nil
+		}
+		b.Queue(`INSERT INTO newswire_compensate.records (ce_id, reader, article, action, value, expires_at, step, outcome, settled_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $8::text IS NULL THEN NULL ELSE now() END)
+			ON CONFLICT (ce_id) DO NOTHING RETURNING seq`,
+			r.CeID, r.Reader, r.Article, r.Action, value, r.Expires, r.Step, outcome)
+	}
+	answers := tx.SendBatch(ctx, &b)
+	defer answers.Close()
+	var fresh []placed
+	for _, r := range records {
+		rows, err := answers.Query()
+		if err != nil {
+			return nil, err
+		}
+		seqs, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return nil, err
+		}
+		if len(seqs) == 1 {
+			fresh = append(fresh, placed{r, seqs[0]})
+		}
+	}
+	return fresh, answers.Close()
+}
+
+// supersede settles what waits and is out of date by a newer record of the same
+// reader and article.
+func supersede(ctx context.Context, tx pgx.Tx, fresh []placed) error {
+	var readers, articles, states []string
+	var seqs []int64
+	for _, r := range fresh {
+		state := "collapsed"
+		switch r.Action {
+		case "retract":
+			state = "retracted"
+		case "correct":
+		default:
+			continue
+		}
+		readers, articles, states, seqs = append(readers, r.Reader), append(articles, r.Article), append(states, state), append(seqs, r.seq)
+	}
+	if len(readers) == 0 {
+		return nil
+	}
+	rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d SET state = n.state, settled_at = now(), owner = NULL
+		FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS n (reader, article, state, seq)
+		WHERE d.reader = n.reader AND d.article = n.article AND d.seq < n.seq AND d.state = 'waiting'
+		RETURNING d.ce_id`, readers, articles, states, seqs)
+	_, err = closeReturned(ctx, tx, rows, err)
+	return err
+}
+
+// insertDeliveries makes one for each target. What waits already for the same
+// device goes first: the new one is due no earlier, unless it is urgent.
+func insertDeliveries(ctx context.Context, tx pgx.Tx, records []placed) error {
+	var ids, readers, channels, articles []string
+	var devices, seqs []int64
+	var urgent []bool
+	var expires []time.Time
+	for _, r := range records {
+		for _, t := range r.Targets {
+			ids, readers, channels, articles = append(ids, r.CeID), append(readers, r.Reader), append(channels, t.Channel), append(articles, r.Article)
+			devices, seqs, urgent, expires = append(devices, t.Device), append(seqs, r.seq), append(urgent, r.Urgent), append(expires, r.Expires)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO newswire_compensate.deliveries
+			(ce_id, reader, channel, article, device, seq, urgent, expires_at, state, due)
+		SELECT n.ce_id, n.reader, n.channel, n.article, n.device, n.seq, n.urgent, n.expires_at, 'waiting',
+			GREATEST(now(), (SELECT max(w.due) FROM newswire_compensate.deliveries w
+				WHERE w.reader = n.reader AND w.channel = n.channel AND w.device = n.device AND w.urgent = n.urgent
+				AND w.state IN ('waiting', 'taken', 'claimed') AND w.state = 'waiting'))
+		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::boolean[], $8::timestamptz[])
+			AS n (ce_id, reader, channel, article, device, seq, urgent, expires_at)
+		ON CONFLICT DO NOTHING`, ids, readers, channels, articles, devices, seqs, urgent, expires)
+	return err
+}
+
+// Cancellation takes back a record.
+type Cancellation struct {
+	CeID  string
+	Cause string
+}
+
+// Cancel remembers what is not to be sent any more and settles what of it still
+// waits; it says how many deliveries that were.
+func (s *Store) Cancel(ctx context.Context, all []Cancellation) (stopped int, err error) {
+	ids, causes := make([]string, len(all)), make([]string, len(all))
+	for i, c := range all {
+		ids[i], causes[i] = c.CeID, c.Cause
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `INSERT INTO newswire_compensate.cancelled (ce_id, cause)
+			SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT (ce_id) DO NOTHING`, ids, causes); err != nil {
+			return err
+		}
+		stopped, err = cancelOpen(ctx, tx, ids)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("take in %d cancellations: %w", len(all), err)
+	}
+	return stopped, nil
+}
+
+// cancelOpen settles those deliveries of the ids that wait and are cancelled.
+// What is taken meets its cancellation when it is claimed.
+func cancelOpen(ctx context.Context, tx pgx.Tx, ids []string) (int, error) {
+	rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d
+		SET state = 'cancelled', reason = c.cause, settled_at = now(), owner = NULL
+		FROM newswire_compensate.cancelled c
+		WHERE c.ce_id = ANY($1) AND d.ce_id = c.ce_id AND d.state = 'waiting'
+		RETURNING d.ce_id`, ids)
+	return closeReturned(ctx, tx, rows, err)
+}
+
+// Forget settles everything that waits for a reader who wants no more of it.
+func (s *Store) Forget(ctx context.Context, reader string, before time.Time) error {
+	if _, err := s.RemoveDevices(ctx, Selection{Reader: reader, Before: before}); err != nil {
+		return err
+	}
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d
+			SET state = 'cancelled', reason = 'forgotten', settled_at = now(), owner = NULL
+			FROM newswire_compensate.records r
+			WHERE d.reader = $1 AND d.state IN ('waiting', 'taken', 'claimed') AND d.state = 'waiting'
+			AND r.ce_id = d.ce_id AND r.received_at < $2
+			RETURNING d.ce_id`, reader, before)
+		_, err = closeReturned(ctx, tx, rows, err)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("forget what waits for a reader: %w", err)
+	}
+	return nil
+}
+
+// reopenable are the outcomes that a replay may change: certainly nobody was told.
+var reopenable = []string{"permanent", "gone"}
+
+// Reopen takes records in again, as a replay wants: what was never sent and is not
+// stale waits again, what is new is added, and the rest stays as it is. It says
+// how many were opened.
+func (s *Store) Reopen(ctx context.Context, records []Record) (opened int, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		opened = 0
+		for _, r := range records {
+			if len(r.Targets) == 0 {
+				continue
+			}
+			var seq int64
+			err := tx.QueryRow(ctx, `UPDATE newswire_compensate.records r SET outcome = NULL, settled_at = NULL, value = $2, expires_at = $3, step = $4
+				WHERE ce_id = $1 AND outcome IS NOT NULL AND NOT EXISTS (
+					SELECT FROM newswire_compensate.deliveries d WHERE d.ce_id = r.ce_id AND NOT d.state = ANY($5))
+				RETURNING seq`, r.CeID, r.Value, r.Expires, r.Step, reopenable).Scan(&seq)
+			if err == pgx.ErrNoRows {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `DELETE FROM newswire_compensate.deliveries WHERE ce_id = $1`, r.CeID); err != nil {
+				return err
+			}
+			if err := insertDeliveries(ctx, tx, []placed{{r, seq}}); err != nil {
+				return err
+			}
+			if _, err := cancelOpen(ctx, tx, []string{r.CeID}); err != nil {
+				return err
+			}
+			opened++
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("reopen records: %w", err)
+	}
+	fresh, err := s.Add(ctx, slices.Clone(records))
+	return opened + fresh.New, err
+}

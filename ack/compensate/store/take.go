@@ -1,0 +1,157 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Delivery is one record on its way to one device.
+type Delivery struct {
+	CeID     string
+	Channel  string
+	Device   int64
+	Reader   string
+	Article  string
+	Action   string
+	Urgent   bool
+	Attempts int // that were made
+	Expires  time.Time
+	Received time.Time
+	Bundle   string // of one that was begun and shall be repeated as it was; else empty
+	Told     bool   // something of the article was sent to the device before
+	Value    []byte // the record, as it stood in Kafka
+}
+
+// Bounds of one Take.
+const (
+	mostPerReader = 100 // deliveries of one reader
+	lookAhead     = 8   // due deliveries looked at for each reader wanted
+)
+
+// Take gives this instance what is due for at most so many readers on a channel,
+// all that is due for each (within bounds), in order of arrival. Nobody else is
+// given a reader's deliveries on that channel until all of these are settled or
+// put back; so each reader's order holds over instances.
+func (s *Store) Take(ctx context.Context, channel string, readers int) (taken []Delivery, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		// One at a time: two who look at once could divide a reader.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('newswire_compensate.take.' || $1, 0))`, channel); err != nil {
+			return err
+		}
+		var alive bool
+		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM newswire_compensate.instances
+			WHERE id = $1 AND seen_at > now() - make_interval(secs => $2))`, s.me, (s.lease / 2).Seconds()).Scan(&alive)
+		if err != nil || !alive {
+			return err // who is not known to live would lose at once what it took
+		}
+		rows, err := tx.Query(ctx, takeSQL, channel, readers*lookAhead, readers, mostPerReader, s.me)
+		if err != nil {
+			return err
+		}
+		taken, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (d Delivery, err error) {
+			d.Channel = channel
+			err = row.Scan(&d.CeID, &d.Device, &d.Reader, &d.Article, &d.Action, &d.Urgent, &d.Attempts, &d.Expires, &d.Received, &d.Bundle, &d.Told, &d.Value)
+			return d, err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("take deliveries of channel %s: %w", channel, err)
+	}
+	return taken, nil
+}
+
+const takeSQL = `
+WITH due AS MATERIALIZED (
+	SELECT d.reader, d.due, d.seq FROM newswire_compensate.deliveries d
+	WHERE d.channel = $1 AND d.state = 'waiting' AND d.due <= now()
+	AND NOT EXISTS (SELECT FROM newswire_compensate.deliveries b
+		WHERE b.reader = d.reader AND b.channel = $1 AND b.state IN ('taken', 'claimed'))
+	ORDER BY d.due, d.seq LIMIT $2
+), chosen AS MATERIALIZED (
+	SELECT reader FROM due GROUP BY reader ORDER BY min(due), min(seq) LIMIT $3
+), mine AS MATERIALIZED (
+	SELECT w.ce_id, w.device FROM chosen c CROSS JOIN LATERAL (
+		SELECT d.ce_id, d.device FROM newswire_compensate.deliveries d
+		WHERE d.reader = c.reader AND d.channel = $1 AND d.state = 'waiting' AND d.due <= now()
+		ORDER BY d.seq LIMIT $4) w
+), taken AS (
+	UPDATE newswire_compensate.deliveries d SET state = 'taken', owner = $5
+	FROM mine m WHERE d.ce_id = m.ce_id AND d.channel = $1 AND d.device = m.device AND d.state = 'waiting'
+	RETURNING d.ce_id, d.device, d.reader, d.article, d.urgent, d.attempts, d.expires_at, COALESCE(d.bundle, '') AS bundle, d.seq
+)
+SELECT t.ce_id, t.device, t.reader, t.article, r.action, t.urgent, t.attempts, t.expires_at, r.received_at, t.bundle,
+	EXISTS (SELECT FROM newswire_compensate.deliveries p WHERE p.reader = t.reader AND p.channel = $1 AND p.device = t.device
+		AND p.article = t.article AND p.seq < t.seq AND p.state IN ('sent', 'doubtful')),
+	r.value
+FROM taken t JOIN newswire_compensate.records r USING (ce_id) ORDER BY t.seq`
+
+// Again says when what was put back is due, and how.
+type Again struct {
+	Due    time.Time
+	Reason string
+	AsWas  bool // what was claimed together is sent together again: it may have been accepted
+}
+
+// PutBack returns what this instance took and has no outcome of. What waits
+// behind it for the same device waits as long, so that nothing overtakes; what
+// is urgent and what is not do not wait for each other.
+func (s *Store) PutBack(ctx context.Context, ds []Delivery, again Again) error {
+	if len(ds) == 0 {
+		return nil
+	}
+	ids, devices := keys(ds)
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries d SET state = 'waiting', owner = NULL, due = $4, reason = $5,
+				bundle = CASE WHEN d.state = 'claimed' AND NOT $7 THEN NULL ELSE d.bundle END
+			FROM unnest($2::text[], $3::bigint[]) AS n (ce_id, device)
+			WHERE d.ce_id = n.ce_id AND d.channel = $1 AND d.device = n.device AND d.owner = $6 AND d.state IN ('taken', 'claimed')`,
+			ds[0].Channel, ids, devices, again.Due, again.Reason, s.me, again.AsWas)
+		if err != nil {
+			return err
+		}
+		for _, d := range oneOfEach(ds) {
+			if _, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries SET due = $5
+				WHERE reader = $1 AND channel = $2 AND device = $3 AND urgent = $4 AND state IN ('waiting', 'taken', 'claimed')
+				AND state = 'waiting' AND due < $5`, d.Reader, d.Channel, d.Device, d.Urgent, again.Due); err != nil {
+				return err
+			}
+		}
+		_, err = cancelOpen(ctx, tx, ids)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("put back %d deliveries of channel %s: %w", len(ds), ds[0].Channel, err)
+	}
+	return nil
+}
+
+// oneOfEach gives one delivery for each device and urgency.
+func oneOfEach(ds []Delivery) map[string]Delivery {
+	one := make(map[string]Delivery)
+	for _, d := range ds {
+		one[fmt.Sprintf("%d %t %s", d.Device, d.Urgent, d.Reader)] = d
+	}
+	return one
+}
+
+// Release puts back all that this instance has taken on a channel and not
+// claimed: behind a Take whose answer was lost, when nothing is at work.
+func (s *Store) Release(ctx context.Context, channel string) error {
+	_, err := s.pool.Exec(ctx, `UPDATE newswire_compensate.deliveries SET state = 'waiting', owner = NULL
+		WHERE owner = $1 AND channel = $2 AND state = 'taken'`, s.me, channel)
+	if err != nil {
+		return fmt.Errorf("release deliveries of channel %s: %w", channel, err)
+	}
+	return nil
+}
+
+func keys(ds []Delivery) (ids []string, devices []int64) {
+	for _, d := range ds {
+		ids, devices = append(ids, d.CeID), append(devices, d.Device)
+	}
+	return ids, devices
+}

@@ -1,0 +1,199 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// live names the instances that were seen within the lease, $1 in seconds.
+const live = `(SELECT id FROM newswire_compensate.instances WHERE seen_at > now() - make_interval(secs => $1))`
+
+// Recovered counts what instances that are gone have left behind.
+type Recovered struct {
+	Taken    int // taken and never claimed: waits again
+	Repeated int // claimed on a channel that dedupes: waits again, as it was
+	Doubtful int // claimed on a channel that does not: nobody knows
+}
+
+// Recover takes over from instances that are gone. dedupes names the channels
+// where a repeat does no harm.
+func (s *Store) Recover(ctx context.Context, dedupes []string) (r Recovered, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries SET state = 'waiting', owner = NULL
+			WHERE state = 'taken' AND owner NOT IN `+live, s.lease.Seconds())
+		if err != nil {
+			return err
+		}
+		r.Taken = int(tag.RowsAffected())
+		tag, err = tx.Exec(ctx, `UPDATE newswire_compensate.deliveries SET state = 'waiting', owner = NULL, reason = 'lost'
+			WHERE state = 'claimed' AND channel = ANY($2) AND owner NOT IN `+live, s.lease.Seconds(), dedupes)
+		if err != nil {
+			return err
+		}
+		r.Repeated = int(tag.RowsAffected())
+		// The owner stays written: should it only have slept, its outcome still counts.
+		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries SET state = 'doubtful', reason = 'lost', settled_at = now()
+			WHERE state = 'claimed' AND NOT channel = ANY($2) AND owner NOT IN `+live+` RETURNING ce_id`, s.lease.Seconds(), dedupes)
+		r.Doubtful, err = closeReturned(ctx, tx, rows, err)
+		return err
+	})
+	if err != nil {
+		return Recovered{}, fmt.Errorf("recover deliveries: %w", err)
+	}
+	return r, nil
+}
+
+// Bounds of one statement of housekeeping.
+const mostTended = 1000
+
+// Expire settles what has become stale while it waited, channel by channel.
+func (s *Store) Expire(ctx context.Context) (stale map[string]int, err error) {
+	stale = make(map[string]int)
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d SET state = 'expired', settled_at = now(), owner = NULL
+			FROM (SELECT ce_id, channel, device FROM newswire_compensate.deliveries
+				WHERE state = 'waiting' AND expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) old
+			WHERE d.ce_id = old.ce_id AND d.channel = old.channel AND d.device = old.device
+			RETURNING d.channel, d.ce_id`, mostTended)
+		if err != nil {
+			return err
+		}
+		var channel, id string
+		var ids []string
+		_, err = pgx.ForEachRow(rows, []any{&channel, &id}, func() error {
+			stale[channel]++
+			ids = append(ids, id)
+			return nil
+		})
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		again, err := tx.Query(ctx, `SELECT unnest($1::text[])`, ids)
+		_, err = closeReturned(ctx, tx, again, err)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("expire deliveries: %w", err)
+	}
+	return stale, nil
+}
+
+// Purge removes what was settled before the retention began. Nothing is known of
+// it any more, so the retention must be longer than the topic's.
+func (s *Store) Purge(ctx context.Context, before time.Time) (gone int64, err error) {
+	tag, err := s.pool.Exec(ctx, `DELETE FROM newswire_compensate.records WHERE ce_id IN (
+		SELECT ce_id FROM newswire_compensate.records WHERE outcome IS NOT NULL AND settled_at < $1 LIMIT $2)`, before, mostTended)
+	if err != nil {
+		return 0, fmt.Errorf("purge records: %w", err)
+	}
+	if _, err := s.pool.Exec(ctx, `DELETE FROM newswire_compensate.cancelled WHERE at < $1`, before); err != nil {
+		return 0, fmt.Errorf("purge cancellations: %w", err)
+	}
+	if _, err := s.pool.Exec(ctx, `DELETE FROM newswire_compensate.instances WHERE seen_at < $1`, before); err != nil {
+		return 0, fmt.Errorf("purge instances: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}
+
+// Advance gives those records whose step reached nobody to next, which says where
+// they go from there; without targets they are settled.
+func (s *Store) Advance(ctx context.Context, next func(context.Context, []Record) ([]Record, error)) (moved int, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT ce_id, seq, reader, article, action, value, expires_at, step
+			FROM newswire_compensate.records WHERE outcome = 'next' LIMIT $1 FOR UPDATE SKIP LOCKED`, mostTended)
+		if err != nil {
+			return err
+		}
+		var stuck []Record
+		seqs := make(map[string]int64)
+		_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+			var r Record
+			var seq int64
+			err := row.Scan(&r.CeID, &seq, &r.Reader, &r.Article, &r.Action, &r.Value, &r.Expires, &r.Step)
+			stuck, seqs[r.CeID] = append(stuck, r), seq
+			return struct{}{}, err
+		})
+		if err != nil || len(stuck) == 0 {
+			return err
+		}
+		planned, err := next(ctx, stuck)
+		if err != nil {
+			return err
+		}
+		var onward []placed
+		for _, r := range planned {
+			outcome := &r.Outcome
+			if len(r.Targets) > 0 {
+				onward, outcome = append(onward, placed{r, seqs[r.CeID]}), nil
+			}
+			if _, err := tx.Exec(ctx, `UPDATE newswire_compensate.records r SET outcome = $2, step = $3,
+					settled_at = CASE WHEN $2::text IS NULL THEN NULL ELSE now() END,
+					value = CASE WHEN $2::text IS NULL OR EXISTS (SELECT FROM newswire_compensate.deliveries d
+						WHERE d.ce_id = r.ce_id AND d.state = 'permanent' AND d.told_at IS NULL) THEN r.value END
+				WHERE ce_id = $1`, r.CeID, outcome, r.Step); err != nil {
+				return err
+			}
+		}
+		if err := insertDeliveries(ctx, tx, onward); err != nil {
+			return err
+		}
+		moved = len(planned)
+		_, err = cancelOpen(ctx, tx, ceIDs(onward))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("advance records: %w", err)
+	}
+	return moved, nil
+}
+
+// DeadLetter is a delivery that a provider has refused for good.
+type DeadLetter struct {
+	CeID     string
+	Channel  string
+	Device   int64
+	Reader   string
+	Reason   string
+	Detail   string
+	Attempts int
+	Settled  time.Time
+	Value    []byte
+}
+
+// Bury gives tell the dead letters that nobody was told of. They are marked once it
+// has returned nil, so that each is told at least once.
+func (s *Store) Bury(ctx context.Context, tell func(context.Context, []DeadLetter) error) (told int, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT d.ce_id, d.channel, d.device, d.reader, d.reason, d.detail, d.attempts, d.settled_at, r.value
+			FROM newswire_compensate.deliveries d JOIN newswire_compensate.records r USING (ce_id)
+			WHERE d.state = 'permanent' AND d.told_at IS NULL ORDER BY d.seq LIMIT 100 FOR UPDATE OF d SKIP LOCKED`)
+		if err != nil {
+			return err
+		}
+		letters, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DeadLetter])
+		if err != nil || len(letters) == 0 {
+			return err
+		}
+		if err := tell(ctx, letters); err != nil {
+			return err
+		}
+		ids := make([]string, len(letters))
+		for i, l := range letters {
+			ids[i] = l.CeID
+			if _, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries SET told_at = now()
+				WHERE ce_id = $1 AND channel = $2 AND device = $3`, l.CeID, l.Channel, l.Device); err != nil {
+				return err
+			}
+		}
+		told = len(letters)
+		_, err = tx.Exec(ctx, `UPDATE newswire_compensate.records SET value = NULL WHERE ce_id = ANY($1) AND settled_at IS NOT NULL`, ids)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("tell dead letters: %w", err)
+	}
+	return told, nil
+}

@@ -1,0 +1,128 @@
+package compensate
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"newswire/ack/compensate/store"
+)
+
+const (
+	advanceEvery = 250 * time.Millisecond
+	lookAtEvery  = 2 * time.Second // questions to database and Kafka for readiness, status and metrics
+	purgeEvery   = time.Minute
+	buryEvery    = time.Second
+)
+
+// tend moves records on whose step reached nobody, settles what became stale, and
+// takes over from instances that are gone.
+func (s *Service) tend(ctx context.Context) {
+	var dedupes []string
+	for _, l := range s.lanes {
+		if l.props.Dedupes {
+			dedupes = append(dedupes, l.name)
+		}
+	}
+	var recovered, purged time.Time
+	for pause(ctx, advanceEvery) {
+		moved, err := s.store.Advance(ctx, s.next)
+		s.complain("records not moved on", err)
+		if moved > 0 {
+			for _, l := range s.lanes {
+				l.hurry()
+			}
+		}
+		stale, err := s.store.Expire(ctx)
+		s.complain("stale deliveries not settled", err)
+		for name, n := range stale {
+			s.metrics.outcomes.WithLabelValues(name, stateExpired, "").Add(float64(n))
+		}
+		if now := time.Now(); now.Sub(recovered) > s.cfg.Lease/3 {
+			recovered = now
+			s.recover(ctx, dedupes)
+		}
+		if now := time.Now(); now.Sub(purged) > purgeEvery {
+			purged = now
+			_, err := s.store.Purge(ctx, now.Add(-s.cfg.Retention))
+			s.complain("old receipts not removed", err)
+		}
+	}
+}
+
+func (s *Service) recover(ctx context.Context, dedupes []string) {
+	r, err := s.store.Recover(ctx, dedupes)
+	s.complain("deliveries of other instances not recovered", err)
+	s.metrics.recovered.WithLabelValues("waiting").Add(float64(r.Taken))
+	s.metrics.recovered.WithLabelValues("repeated").Add(float64(r.Repeated))
+	s.metrics.recovered.WithLabelValues(stateDoubtful).Add(float64(r.Doubtful))
+	if r != (store.Recovered{}) {
+		s.log.Warn("took over from an instance that is gone", "waiting", r.Taken, "repeated", r.Repeated, "doubtful", r.Doubtful)
+	}
+}
+
+// complain logs a fault of the database, which the next round may not have.
+func (s *Service) complain(what string, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		s.log.Warn(what, "err", err)
+	}
+}
+
+// look asks database and Kafka how they are.
+func (s *Service) look(ctx context.Context) {
+	for {
+		asked, cancel := context.WithTimeout(ctx, lookAtEvery*2)
+		database := s.store.Check(asked)
+		waiting, err := s.store.Waiting(asked)
+		database = errors.Join(database, err)
+		doubtful, err := s.store.InDoubt(asked)
+		database = errors.Join(database, err)
+		lag, kafkaErr := s.lag(asked)
+		cancel()
+		if ctx.Err() == nil {
+			s.tell(database, kafkaErr, waiting, doubtful, lag)
+		}
+		if !pause(ctx, lookAtEvery) {
+			return
+		}
+	}
+}
+
+func (s *Service) tell(database, kafkaErr error, waiting map[string]int, doubtful int, lag int64) {
+	total := 0
+	for _, n := range waiting {
+		total += n
+	}
+	s.stateMu.Lock()
+	s.state.database, s.state.kafka = database, kafkaErr
+	if database == nil {
+		s.state.waiting, s.state.doubtful, s.state.full = waiting, doubtful, total >= s.cfg.Backlog
+	}
+	if kafkaErr == nil {
+		s.state.lag = lag
+	}
+	s.stateMu.Unlock()
+	if database == nil {
+		for _, l := range s.lanes {
+			s.metrics.waiting.WithLabelValues(l.name).Set(float64(waiting[l.name]))
+		}
+		s.metrics.doubtful.Set(float64(doubtful))
+	}
+	if kafkaErr == nil {
+		s.metrics.lag.Set(float64(lag))
+	}
+}
+
+// bury writes dead letters for what was refused for good.
+func (s *Service) bury(ctx context.Context) {
+	for pause(ctx, buryEvery) {
+		for {
+			told, err := s.store.Bury(ctx, s.writeLetters)
+			s.complain("dead letters not written", err)
+			s.metrics.dead.Add(float64(told))
+			if told == 0 {
+				break
+			}
+		}
+	}
+}
