@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -20,35 +19,29 @@ func (j *Journal) Append(ctx context.Context, c Commit) error {
 }
 
 func (j *Journal) append(ctx context.Context, c Commit) error {
-	records, err := encodeMessages(c.Messages)
-	if err != nil {
-		return err
+	if c.Spooled > 0 {
+		return j.addPart(ctx, c, maxQueue, (*Journal).commitSpoolLocked)
+	}
+	records := make([][]byte, len(c.Messages))
+	for i := range c.Messages {
+		var err error
+		if records[i], err = encodeMessage(&c.Messages[i]); err != nil {
+			return err
+		}
 	}
 	if err := j.waitRoom(ctx, maxQueue); err != nil {
 		return err
-	}
-	var rows []spooledRow
-	if c.Spooled > 0 {
-		rows, err = j.spoolRows(c)
-		if err = errors.Join(err, inOrder(c)); err != nil {
-			return err
-		}
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if known, err := j.continuesLocked(c); err != nil || known {
 		return err
 	}
-	if c.Spooled > 0 {
-		j.spoolLocked(c, records, rows)
-		j.commitSpoolLocked(c)
-		return nil
-	}
 	it := &item{queuedAt: time.Now()}
 	for i := range c.Messages {
 		m := &c.Messages[i]
 		j.placeLocked(Entry{Message: m})
-		it.update.setLarge(spot{0, uint64(j.at.Head)}, records[i])
+		it.update.setLarge(entryPlace(j.at.Head), records[i])
 		it.update.Set(idKey(m.ID), spaceEntries.Seq(j.at.Head)[1:])
 		j.lastID = m.ID
 	}
@@ -60,18 +53,13 @@ func (j *Journal) append(ctx context.Context, c Commit) error {
 	return nil
 }
 
-// encodeMessages makes the records of messages. What could not be read back is
+// encodeMessage makes the record of a message. What could not be read back is
 // an error here, where nothing of the commit is taken yet.
-func encodeMessages(messages []Message) ([][]byte, error) {
-	records := make([][]byte, len(messages))
-	for i := range messages {
-		m := &messages[i]
-		if !slices.Contains(actions, m.Action) {
-			return nil, fmt.Errorf("message %s: unknown action %q", m.ID, m.Action)
-		}
-		records[i] = appendMessage(make([]byte, 0, m.recordSize()), m)
+func encodeMessage(m *Message) ([]byte, error) {
+	if !slices.Contains(actions, m.Action) {
+		return nil, fmt.Errorf("message %s: unknown action %q", m.ID, m.Action)
 	}
-	return records, nil
+	return appendMessage(make([]byte, 0, m.recordSize()), m), nil
 }
 
 // Advance notes that everything up to lsn was read and made no message.
@@ -109,7 +97,7 @@ func (j *Journal) AppendChange(ctx context.Context, c Change, u Update) (Seq, er
 		return 0, fmt.Errorf("append change of reader %q: %w", c.Name, j.err)
 	}
 	j.placeLocked(Entry{Change: &c})
-	u.setLarge(spot{0, uint64(j.at.Head)}, record)
+	u.setLarge(entryPlace(j.at.Head), record)
 	j.enqueueLocked(&item{update: u, queuedAt: time.Now()})
 	return j.at.Head, nil
 }

@@ -52,7 +52,7 @@ func onDisk(t *testing.T, j *Journal) (p position) {
 		if p, err = decodePosition(value); err != nil || p.Head == 0 {
 			return err
 		}
-		if _, ok, err := v.entry(p.Head, spot{0, uint64(p.Head)}); err != nil || !ok {
+		if _, ok, err := v.entry(p.Head); err != nil || !ok {
 			t.Errorf("position says %d, entry there: %v, %v", p.Head, ok, err)
 		}
 		return nil

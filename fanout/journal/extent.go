@@ -13,6 +13,7 @@ type extent struct {
 	count         uint64
 	spool         uint64
 	from, through ID // of its first and its last message
+	blocks        blocks
 }
 
 func (x extent) last() Seq { return x.first + Seq(x.count) - 1 }
@@ -58,89 +59,102 @@ func (xs extents) before(id ID) (x extent, ok bool) {
 	return xs[i-1], true
 }
 
-// spot tells where the record of the entry at seq is.
-func (xs extents) spot(seq Seq) spot {
-	if x, ok := xs.at(seq); ok && x.first <= seq {
-		return spot{x.spool, uint64(seq - x.first)}
-	}
-	return spot{0, uint64(seq)}
+// stored is an entry's record as it is found on disk.
+type stored struct {
+	seq    Seq
+	record []byte // whole
+	at     place  // of the record that holds it, perhaps among others
+	value  []byte // of that
+	last   bool   // it holds no later entry
 }
 
 // walk calls each for the entries from one Seq up to and with another, as far
-// as they are kept, in order, until it returns false.
-func (v View) walk(xs extents, from, through Seq, each func(seq Seq, at spot, value []byte) (more bool, err error)) error {
-	more := true
-	for more && from <= through {
+// as they are kept, in order, until it returns false. What each gets is its
+// own only until it returns.
+func (v View) walk(xs extents, from, through Seq, each func(e stored) (more bool, err error)) error {
+	more, err := true, error(nil)
+	for more && err == nil && from <= through {
 		last := through
 		x, ok := xs.at(from)
-		within := ok && x.first <= from
-		s, base := spaceEntries, Seq(0)
-		switch {
-		case within:
+		if ok && x.first <= from {
 			last = min(through, x.last())
-			s, base = spaceSpools, x.first
-		case ok:
-			last = min(through, x.first-1)
-		}
-		start := spot{x.spool, uint64(from - base)}
-		if !within {
-			start.spool = 0
-		}
-		err := v.Scan(s, start.key(), func(key, value []byte) (bool, error) {
-			at, whole := spotOf(key)
-			if !whole {
-				return true, nil
+			more, err = v.walkSpooled(x, from, last, each)
+		} else {
+			if ok {
+				last = min(through, x.first-1)
 			}
-			if at.spool != start.spool || base+Seq(at.n) > last {
-				return false, nil
-			}
-			var err error
-			more, err = each(base+Seq(at.n), at, value)
-			return more && err == nil, err
-		})
-		if err != nil {
-			return err
+			more, err = v.walkPlain(from, last, each)
 		}
 		from = last + 1
 	}
-	return nil
+	return err
 }
 
-// search finds, among the first count entries of a spooled commit, those from
-// low on, the last whose ID is not behind id. ok is false when none is kept.
-func (j *Journal) search(spool, low, count uint64, id ID) (n uint64, exact, ok bool, err error) {
-	after := sort.Search(int(count-low), func(i int) bool {
-		if err != nil {
-			return true
+func (v View) walkPlain(from, through Seq, each func(e stored) (bool, error)) (more bool, err error) {
+	more = true
+	err = v.Scan(spaceEntries, spaceEntries.Seq(from), func(key, value []byte) (bool, error) {
+		e := stored{seq: SeqOf(key), value: value, last: true}
+		if e.seq > through {
+			return false, nil
 		}
-		at, kept, fault := j.idAt(spot{spool, low + uint64(i)})
-		if err = fault; err != nil || kept && at.Compare(id) > 0 {
-			return true
+		e.at = entryPlace(e.seq)
+		if e.record, err = v.whole(e.at, value); err == nil {
+			more, err = each(e)
 		}
-		exact, ok = at == id, kept // the last one that is not behind id is asked last of those
-		return false
+		return more && err == nil, err
 	})
-	return low + uint64(after) - 1, exact, ok, err
+	return more, err
 }
 
-// idAt gives the ID of a spooled message without reading the rest of it.
-func (j *Journal) idAt(at spot) (id ID, kept bool, err error) {
-	j.mu.Lock()
-	record := j.unwrittenLocked(at)
-	j.mu.Unlock()
-	if kept = record != nil; !kept {
-		err = j.View(func(v View) (err error) {
-			if record, kept, err = v.Get(at.key()); err == nil && kept && inParts(record) {
-				record, kept, err = v.Get(at.part(0))
-			}
-			return err
+func (v View) walkSpooled(x extent, from, through Seq, each func(e stored) (bool, error)) (more bool, err error) {
+	more = true
+	start := binary.BigEndian.AppendUint64(spaceSpools.Seq(Seq(x.spool)), uint64(from-x.first))
+	err = v.Scan(spaceSpools, start, func(key, value []byte) (bool, error) {
+		spool, b, whole := blockOf(key)
+		if !whole {
+			return true, nil
+		}
+		if spool != x.spool || x.first+Seq(b.first) > through {
+			return false, nil
+		}
+		at := b.at(spool)
+		content, err := v.whole(at, value)
+		if err != nil {
+			return false, err
+		}
+		o, err := unpack(spool, b, content)
+		if err != nil {
+			return false, err
+		}
+		for n := max(b.first, uint64(from-x.first)); more && err == nil && n <= min(b.last, uint64(through-x.first)); n++ {
+			more, err = each(stored{seq: x.first + Seq(n), record: o.record(n), at: at, value: value, last: n == b.last})
+		}
+		return more && err == nil, err
+	})
+	return more, err
+}
+
+// loadExtents reads the list of spooled commits, and which blocks of them are
+// kept. Blocks of a commit that came to nothing are not among them.
+func (j *Journal) loadExtents() error {
+	return j.View(func(v View) error {
+		err := v.Scan(spaceExtents, nil, func(key, value []byte) (bool, error) {
+			x, err := decodeExtent(SeqOf(key), value)
+			j.extents = append(j.extents, x)
+			return true, err
 		})
-	}
-	if err != nil || !kept {
-		return ID{}, false, err
-	}
-	if len(record) < 1+idBytes || record[0] != recordMessage {
-		return ID{}, false, fmt.Errorf("spooled entry %d of %d: %w", at.n, at.spool, ErrDamaged)
-	}
-	return idFromBytes(record[1:]), true, nil
+		if err != nil {
+			return err
+		}
+		of := make(map[uint64]*extent, len(j.extents))
+		for i := range j.extents {
+			of[j.extents[i].spool] = &j.extents[i]
+		}
+		return v.keys(spaceSpools, nil, func(key []byte) (bool, error) {
+			if spool, b, whole := blockOf(key); whole && of[spool] != nil {
+				of[spool].blocks = append(of[spool].blocks, b)
+			}
+			return true, nil
+		})
+	})
 }

@@ -68,12 +68,20 @@ func (v View) findPlain(id ID, oldest Seq) (Place, error) {
 	return Place{Seq: SeqOf(append([]byte{0}, value...)), Exact: bytes.Equal(key, idKey(id))}, nil
 }
 
-// findIn finds an ID within a spooled commit.
+// findIn finds an ID within a spooled commit. Its messages are in one
+// transaction, so their ordinals tell them apart.
 func (j *Journal) findIn(x extent, id ID, oldest Seq) (Place, error) {
-	low := uint64(max(oldest, x.first) - x.first)
-	n, exact, ok, err := j.search(x.spool, min(low, x.count), x.count, id)
-	if err != nil || !ok {
-		return Place{Gone: err == nil}, err // it began before the ID, so that part has gone
+	b, ok := x.blocks.upto(id.Ordinal)
+	if !ok {
+		return Place{Gone: true}, nil // it began before the ID, so that part has gone
+	}
+	o, err := j.open(x.spool, b)
+	if err != nil || o == nil {
+		return Place{Gone: err == nil}, err
+	}
+	n, exact, ok, err := o.upto(id)
+	if err != nil || !ok || x.first+Seq(n) < oldest {
+		return Place{Gone: err == nil}, err
 	}
 	return Place{Seq: x.first + Seq(n), Exact: exact}, nil
 }
@@ -91,11 +99,26 @@ func (j *Journal) MessageByID(id ID) (m *Message, ok bool, err error) {
 		}
 		return j.Message(p.Seq)
 	}
-	spool, count := s.id, s.count
+	x := extent{first: 1, spool: s.id, blocks: s.blocks} // 1: numbers begin with 0, and 0 is no Seq
 	j.mu.Unlock()
-	n, exact, _, err := j.search(spool, 0, count, id)
-	if err != nil || !exact {
+	p, err := j.findIn(x, id, 0)
+	if err != nil || !p.Exact {
 		return nil, false, err
 	}
-	return j.message(0, spot{spool, n})
+	return j.spooledMessage(x, p.Seq)
+}
+
+// spooledMessage reads a message of a spooled commit.
+func (j *Journal) spooledMessage(x extent, seq Seq) (m *Message, ok bool, err error) {
+	n := uint64(seq - x.first)
+	b, ok := x.blocks.holding(n)
+	if !ok {
+		return nil, false, nil
+	}
+	o, err := j.open(x.spool, b)
+	if err != nil || o == nil {
+		return nil, false, err
+	}
+	e, err := decodeEntry(seq, o.record(n))
+	return e.Message, e.Message != nil, err
 }

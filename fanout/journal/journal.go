@@ -80,7 +80,10 @@ type Journal struct {
 	extents   extents
 	spool     *spool // the commit that is being spooled; nil: none is
 	spools    spoolState
-	unwritten []spooledPart // in queue and in the batch being written
+	unwritten []unwritten // in queue and in the batch being written
+	sets      []*rowBlock // that have not been merged, by generation; appended to or replaced, never changed
+
+	opened openBlocks
 }
 
 // Open opens or makes the journal in cfg.Dir and mends what a crash left
@@ -152,6 +155,9 @@ func (j *Journal) load() error {
 	if err := j.dropUnfinished(); err != nil {
 		return err
 	}
+	if err := j.loadSets(); err != nil {
+		return err
+	}
 	j.synced.Raise(j.at.Head)
 	j.confirmed.Store(uint64(j.at.Confirmed))
 	j.oldest = j.at.Head + 1
@@ -164,16 +170,21 @@ func (j *Journal) load() error {
 		if n := len(j.extents); n > 0 && j.extents[n-1].through.Compare(j.lastID) > 0 {
 			j.lastID = j.extents[n-1].through
 		}
+		from := Seq(1)
 		if value, ok, err := v.Get(keyExpired); err != nil {
 			return err
-		} else if ok && len(value) == idBytes {
-			j.expiredID = idFromBytes(value)
+		} else if ok {
+			f, err := decodeFront(value)
+			if err != nil {
+				return err
+			}
+			from, j.expiredID = f.oldest, f.expiredID
 		}
 		if j.expiredID.Compare(j.lastID) > 0 {
 			j.lastID = j.expiredID
 		}
-		return v.walk(j.extents, 1, j.at.Head, func(seq Seq, _ spot, _ []byte) (bool, error) {
-			j.oldest = seq
+		return v.walk(j.extents, from, j.at.Head, func(e stored) (bool, error) {
+			j.oldest = e.seq
 			return false, nil
 		})
 	})
@@ -198,10 +209,12 @@ func (j *Journal) dropTorn() error {
 	var torn Update
 	err := j.View(func(v View) error {
 		return v.Scan(spaceEntries, spaceEntries.Seq(j.at.Head+1), func(key, value []byte) (bool, error) {
-			at, _ := spotOf(key)
-			e, err := v.decode(SeqOf(key), at, value)
-			if err == nil && e.Message != nil {
-				torn.Delete(idKey(e.Message.ID)) // first: it is found through the entry
+			seq := SeqOf(key)
+			record, err := v.whole(entryPlace(seq), value)
+			if err == nil {
+				if e, err := decodeEntry(seq, record); err == nil && e.Message != nil {
+					torn.Delete(idKey(e.Message.ID)) // first: it is found through the entry
+				}
 			}
 			torn.Delete(bytes.Clone(key))
 			return true, nil

@@ -14,7 +14,8 @@ const (
 	spaceParts    Space = 'p' // journal: Seq, part -> piece of a large entry
 	spaceIDs      Space = 'i' // journal: ID -> Seq
 	spaceRows     Space = 's' // journal: table and key of a row -> its state, which cdc makes
-	spaceSpools   Space = 'q' // journal: spool, number -> entry of a spooled commit; with a part behind: piece of a large one
+	spaceSpooled  Space = 'b' // journal: spool, generation -> states of rows that a spooled commit has set
+	spaceSpools   Space = 'q' // journal: spool, what the block holds -> entries of a spooled commit; with a part behind: piece of a large one
 	spaceExtents  Space = 'z' // journal: first Seq -> the spooled commit whose entries stand from there on
 	SpaceReaders  Space = 'r' // fanout: reader's name -> number and sets
 	SpaceNames    Space = 'n' // fanout: reader's number -> name
@@ -45,33 +46,14 @@ func SeqOf(key []byte) Seq { return Seq(binary.BigEndian.Uint64(key[1:])) }
 
 func idKey(id ID) []byte { return id.appendTo([]byte{byte(spaceIDs)}) }
 
-// spot is where an entry's record is: under its Seq, or under its number in a
-// spooled commit.
-type spot struct {
-	spool uint64 // 0: n is a Seq
-	n     uint64
-}
+// place is where a record is that may be too large for one value: its key, and
+// what the keys of its pieces begin with.
+type place struct{ key, stem []byte }
 
-// key makes the key of the entry's record.
-func (at spot) key() []byte {
-	if at.spool == 0 {
-		return spaceEntries.Seq(Seq(at.n))
-	}
-	return binary.BigEndian.AppendUint64(spaceSpools.Seq(Seq(at.spool)), at.n)
-}
+// entryPlace is where the record of an entry is that was not spooled.
+func entryPlace(seq Seq) place { return place{spaceEntries.Seq(seq), spaceParts.Seq(seq)} }
 
-// part makes the key of a piece of a large record.
-func (at spot) part(part int) []byte {
-	if at.spool == 0 {
-		return binary.BigEndian.AppendUint16(spaceParts.Seq(Seq(at.n)), uint16(part))
-	}
-	return binary.BigEndian.AppendUint16(at.key(), uint16(part))
-}
-
-// spotOf reads the key of an entry's record; whole is false for that of a piece.
-func spotOf(key []byte) (at spot, whole bool) {
-	if key[0] == byte(spaceEntries) {
-		return spot{0, uint64(SeqOf(key))}, true
-	}
-	return spot{uint64(SeqOf(key)), binary.BigEndian.Uint64(key[9:])}, len(key) == 17
+// part makes the key of a piece.
+func (p place) part(n int) []byte {
+	return binary.BigEndian.AppendUint16(append([]byte(nil), p.stem...), uint16(n))
 }

@@ -1,75 +1,92 @@
 package journal
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
 )
 
-// Bounds of one update that mends.
-const (
-	mendStep  = 1000 // records
-	mendBytes = 256 << 10
-)
-
-// mendRows makes the records of rows plain that spooled commits have written,
-// all but those of the one that is open. Rows that are no longer remembered
-// leave the disk with that, and the spools that were dropped can be forgotten.
+// mendRows merges the sets of committed spools into the rows' own records, one
+// set at a time and in their order, so that a crash in between leaves the rest
+// to do.
 func (j *Journal) mendRows(ctx context.Context) error {
-	j.mu.Lock()
-	upto, mended, dropped := j.spools.Last, j.spools.Mended, j.spools.Dropped
-	if j.spools.Open {
-		upto--
-	}
-	j.mu.Unlock()
-	if upto <= mended {
-		return nil
-	}
-	// What is read here may be old when it is written; so the writer looks at
-	// the record once more.
-	settle := func(key, record []byte) (plain []byte, spooled bool) {
-		r, err := decodeRow(key, record)
-		if err != nil || r.spool == 0 || r.spool > upto {
-			return record, false
+	for {
+		j.mu.Lock()
+		var b *rowBlock
+		sets := rowSets{list: j.sets}
+		sets.holdLocked()
+		if len(j.sets) > 0 && (j.spool == nil || j.sets[0].spool != j.spool.id) {
+			b = j.sets[0]
 		}
-		if state := r.present(dropped); state != nil {
-			return plainRow(state), true
+		j.mu.Unlock()
+		if b == nil {
+			return nil
 		}
-		return nil, true
+		if err := j.mendSet(ctx, sets, b); err != nil {
+			return fmt.Errorf("merge row states: %w", err)
+		}
 	}
-	var u Update
-	err := j.View(func(v View) error {
-		return v.Scan(spaceRows, nil, func(key, record []byte) (bool, error) {
-			if _, spooled := settle(key, record); !spooled {
-				return true, ctx.Err()
-			}
-			key = bytes.Clone(key)
-			u.add(op{key: key, more: len(record), amend: func(present []byte) []byte {
-				plain, _ := settle(key, present)
-				return plain
-			}})
-			if len(u.ops) < mendStep && u.Size() < mendBytes {
-				return true, nil
-			}
-			full := u
-			u = Update{}
-			return true, j.Apply(ctx, full, nil)
-		})
+}
+
+// mendSet merges the first set. What is read here may be old when it is
+// written; so the writer looks at each record once more.
+func (j *Journal) mendSet(ctx context.Context, sets rowSets, b *rowBlock) error {
+	var rows rowSet
+	if err := j.View(func(v View) (err error) {
+		rows, err = sets.open(v, b)
+		return err
+	}); err != nil {
+		return err
+	}
+	written := make(chan error, 1)
+	it := &item{done: func(err error) { written <- err }}
+	for _, r := range rows {
+		it.update.add(op{key: rowKey(r.Key), more: len(r.State) + 16, amend: func(present []byte) []byte { return j.merged(b.generation, r, present) }})
+	}
+	it.update.Delete(b.key())
+	err := j.queueWith(ctx, it, func() {
+		j.spools.set(&it.update) // with the generation: it must not come again, though the sets go
 	})
-	if err == nil {
-		err = j.ApplySync(ctx, u) // before a dropped spool is forgotten, nothing on disk may name it
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		it := &item{}
-		err = j.queueWith(ctx, it, func() {
-			j.spools.Mended = upto
-			j.spools.Dropped = slices.DeleteFunc(slices.Clone(j.spools.Dropped), func(id uint64) bool { return id <= upto })
-			j.spools.set(&it.update)
-		})
+	select {
+	case err = <-written:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("mend row states: %w", err)
+		return err
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.sets = slices.DeleteFunc(slices.Clone(j.sets), func(other *rowBlock) bool { return other == b })
 	return nil
+}
+
+// merged gives the record of a row of which a set tells; nil for none.
+func (j *Journal) merged(generation uint64, told Row, present []byte) []byte {
+	r, err := decodeRow(told.Key, present)
+	switch {
+	case present != nil && err != nil:
+		return present // not to be made worse; who reads it says so
+	case present == nil || r.generation < generation:
+		if told.State == nil {
+			return nil
+		}
+		return rowRecord{generation, told.State}.encode()
+	case r.state == nil && !j.toldBetween(generation, r.generation, told.Key):
+		return nil // nothing is left that the row could come back from
+	}
+	return present
+}
+
+// toldBetween tells whether a set behind one generation, up to and with
+// another, may tell of a row.
+func (j *Journal) toldBetween(after, upto uint64, key []byte) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.ContainsFunc(j.sets, func(b *rowBlock) bool {
+		return after < b.generation && b.generation <= upto && b.may(key)
+	})
 }

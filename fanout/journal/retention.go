@@ -2,7 +2,9 @@ package journal
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -27,51 +29,85 @@ func (j *Journal) Expire(ctx context.Context, cutoff time.Time, through Seq, wit
 		if last < oldest {
 			return gone, nil
 		}
-		if !id.IsZero() {
-			u.Set(keyExpired, id.appendTo(nil))
-		}
+		u.Set(keyExpired, front{last + 1, id}.encode())
 		if err := j.ApplySync(ctx, u); err != nil {
 			return gone, fmt.Errorf("expire journal: %w", err)
 		}
 		gone += int(last - oldest + 1)
 		j.mu.Lock()
-		j.oldest = last + 1
-		if id.Compare(j.expiredID) > 0 {
-			j.expiredID = id
-		}
-		for len(j.extents) > 0 && j.extents[0].last() <= last {
-			j.extents = j.extents[1:]
-		}
+		j.oldest, j.expiredID = last+1, id
+		j.extents = j.extents.behind(last)
 		j.mu.Unlock()
 	}
 }
 
+// front is where the journal begins: a block of entries stays on disk until
+// all of them have gone.
+type front struct {
+	oldest    Seq
+	expiredID ID // the greatest of a message that has gone; zero when none has
+}
+
+func (f front) encode() []byte {
+	return f.expiredID.appendTo(binary.BigEndian.AppendUint64(nil, uint64(f.oldest)))
+}
+
+func decodeFront(b []byte) (f front, err error) {
+	if len(b) != 8+idBytes {
+		return f, fmt.Errorf("read the journal's front: %d bytes: %w", len(b), ErrDamaged)
+	}
+	return front{Seq(binary.BigEndian.Uint64(b)), idFromBytes(b[8:])}, nil
+}
+
+// behind gives the list without what holds nothing behind last.
+func (xs extents) behind(last Seq) extents {
+	for len(xs) > 0 && xs[0].last() <= last {
+		xs = xs[1:]
+	}
+	if len(xs) == 0 || xs[0].first > last {
+		return xs
+	}
+	xs = slices.Clone(xs)
+	x := &xs[0]
+	for len(x.blocks) > 0 && x.first+Seq(x.blocks[0].last) <= last {
+		x.blocks = x.blocks[1:]
+	}
+	return xs
+}
+
 // expired adds one step's removals to u; last is the Seq of the last of them,
-// 0 when there is none, and id that of the last message among them.
+// 0 when there is none, and id that of the last message that has gone then.
 func (j *Journal) expired(u *Update, cutoff time.Time, through Seq, with func(u *Update, seq Seq)) (last Seq, id ID, err error) {
 	synced := j.synced.At()
 	j.mu.Lock()
 	from, xs := j.oldest, j.extents
+	id = j.expiredID
 	j.mu.Unlock()
 	through = min(through, synced, from+expireStep-1)
 	err = j.View(func(v View) error {
-		return v.walk(xs, from, through, func(seq Seq, at spot, value []byte) (bool, error) {
-			e, err := v.decode(seq, at, value)
+		return v.walk(xs, from, through, func(found stored) (bool, error) {
+			e, err := decodeEntry(found.seq, found.record)
 			if err != nil || !e.time().Before(cutoff) {
 				return false, err
 			}
-			u.deleteLarge(at, value)
-			if x, ok := xs.at(seq); ok && x.last() == seq {
+			if found.last {
+				u.deleteLarge(found.at, found.value)
+			}
+			x, ok := xs.at(found.seq)
+			spooled := ok && x.first <= found.seq
+			if spooled && x.last() == found.seq {
 				u.Delete(spaceExtents.Seq(x.first))
 			}
 			if e.Message != nil {
-				if at.spool == 0 {
+				if !spooled {
 					u.Delete(idKey(e.Message.ID))
 				}
-				with(u, seq)
-				id = e.Message.ID
+				with(u, found.seq)
+				if e.Message.ID.Compare(id) > 0 {
+					id = e.Message.ID
+				}
 			}
-			last = seq
+			last = found.seq
 			return true, nil
 		})
 	})

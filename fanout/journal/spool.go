@@ -27,16 +27,17 @@ type spool struct {
 	parts         int
 	count         uint64 // of its messages
 	from, through ID     // of the first and the last of them
-	dropped       bool   // it takes no more
+	blocks        blocks
+	dropped       bool // it takes no more
 }
 
 // spoolState is the record of the spools. Each has a number, from 1; committed
-// are all but the open one and those that were dropped.
+// are all but the open one and those that were dropped. So has each set of
+// states of rows that one stores: its generation.
 type spoolState struct {
-	Last    uint64   `json:"last"`    // number of the last one
-	Open    bool     `json:"open"`    // the last one is not committed
-	Mended  uint64   `json:"mended"`  // no record of a row depends on this one or one before
-	Dropped []uint64 `json:"dropped"` // behind Mended; never changed in place
+	Last       uint64 `json:"last"`       // number of the last one
+	Open       bool   `json:"open"`       // the last one is not committed
+	Generation uint64 `json:"generation"` // of the last set that was durable with this record
 }
 
 func (s spoolState) set(u *Update) {
@@ -47,17 +48,17 @@ func (s spoolState) set(u *Update) {
 	u.Set(keySpools, value)
 }
 
-// spooledPart is one part's records, for as long as they are not on disk.
-type spooledPart struct {
-	spool, first uint64
-	records      [][]byte
+// unwritten is a block that is not on disk.
+type unwritten struct {
+	spool, last uint64
+	value       []byte
 }
 
-// unwrittenLocked gives the record of a spooled message that is not on disk.
-func (j *Journal) unwrittenLocked(at spot) []byte {
-	for _, p := range j.unwritten {
-		if p.spool == at.spool && at.n >= p.first && at.n-p.first < uint64(len(p.records)) {
-			return p.records[at.n-p.first]
+// unwrittenLocked gives the record of a block that is not on disk.
+func (j *Journal) unwrittenLocked(spool, last uint64) []byte {
+	for _, b := range j.unwritten {
+		if b.spool == spool && b.last == last {
+			return b.value
 		}
 	}
 	return nil
@@ -69,22 +70,24 @@ func (j *Journal) unwrittenLocked(at spot) []byte {
 // meanwhile, tell what is in it. A part of a commit that is already in the
 // journal is taken silently.
 func (j *Journal) Spool(ctx context.Context, c Commit) error {
-	if err := j.addPart(ctx, c); err != nil {
+	if err := j.addPart(ctx, c, maxSpoolQueue, nil); err != nil {
 		return fmt.Errorf("spool part %d of commit %s: %w", c.Spooled, c.LSN, err)
 	}
 	return nil
 }
 
-func (j *Journal) addPart(ctx context.Context, c Commit) error {
-	records, err := encodeMessages(c.Messages)
+// addPart queues a part while less than limit is in the queue; then, where
+// given, comes behind it at once.
+func (j *Journal) addPart(ctx context.Context, c Commit, limit int, then func(*Journal, Commit)) error {
+	messages, err := pack(c.Messages)
+	if err == nil {
+		err = inOrder(c)
+	}
 	if err != nil {
 		return err
 	}
-	if err := j.waitRoom(ctx, maxSpoolQueue); err != nil {
-		return err
-	}
-	rows, err := j.spoolRows(c)
-	if err = errors.Join(err, inOrder(c)); err != nil {
+	rows := packRows(c.Rows)
+	if err := j.waitRoom(ctx, limit); err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -92,7 +95,10 @@ func (j *Journal) addPart(ctx context.Context, c Commit) error {
 	if known, err := j.continuesLocked(c); err != nil || known {
 		return err
 	}
-	j.spoolLocked(c, records, rows)
+	j.spoolLocked(c, messages, rows)
+	if then != nil {
+		then(j, c)
+	}
 	return nil
 }
 
@@ -131,9 +137,8 @@ func inOrder(c Commit) error {
 
 // spoolLocked queues a part, and opens a spool for the first one. It moves
 // neither the head nor the position.
-func (j *Journal) spoolLocked(c Commit, records [][]byte, rows []spooledRow) {
-	it := &item{part: true}
-	it.update.ops = make([]op, 0, len(records)+len(rows)+1)
+func (j *Journal) spoolLocked(c Commit, messages []packed, rows []*rowBlock) {
+	it := &item{blocks: len(messages), states: rows}
 	if j.spool == nil {
 		j.spools.Last++
 		j.spools.Open = true
@@ -141,19 +146,21 @@ func (j *Journal) spoolLocked(c Commit, records [][]byte, rows []spooledRow) {
 		j.spool = &spool{id: j.spools.Last, epoch: c.Epoch, lsn: c.LSN}
 	}
 	s := j.spool
-	part := spooledPart{spool: s.id, first: s.count, records: records}
-	for i, record := range records {
-		it.update.setLarge(spot{s.id, s.count}, record)
-		if s.count == 0 {
-			s.from = c.Messages[i].ID
+	for _, p := range messages {
+		b := block{first: s.count, last: s.count + p.count - 1, from: p.from}
+		s.blocks = append(s.blocks, b)
+		s.count += p.count
+		it.update.setLarge(b.at(s.id), p.value)
+		j.unwritten = append(j.unwritten, unwritten{s.id, b.last, p.value})
+	}
+	if n := len(c.Messages); n > 0 {
+		if s.from.IsZero() {
+			s.from = c.Messages[0].ID
 		}
-		s.through = c.Messages[i].ID
-		s.count++
+		s.through = c.Messages[n-1].ID
 	}
 	j.setSpooledRowsLocked(it, s.id, rows)
-	it.rows = c.Rows
 	s.parts++
-	j.unwritten = append(j.unwritten, part)
 	j.enqueueLocked(it)
 }
 
@@ -163,7 +170,7 @@ func (j *Journal) spoolLocked(c Commit, records [][]byte, rows []spooledRow) {
 func (j *Journal) commitSpoolLocked(c Commit) {
 	s, it := j.spool, &item{queuedAt: time.Now()}
 	if s.count > 0 {
-		x := extent{j.at.Head + 1, s.count, s.id, s.from, s.through}
+		x := extent{j.at.Head + 1, s.count, s.id, s.from, s.through, s.blocks}
 		j.extents = append(slices.Clip(j.extents), x)
 		it.update.Set(spaceExtents.Seq(x.first), x.encode())
 		j.at.Head = x.last()
@@ -198,8 +205,9 @@ func (j *Journal) DropSpool(ctx context.Context) error {
 		it := &item{}
 		err = j.queueWith(ctx, it, func() {
 			j.spool = nil
-			j.spools.drop()
+			j.spools.Open = false
 			j.spools.set(&it.update)
+			j.dropRowsLocked(s.id)
 		})
 	}
 	if err != nil {
@@ -209,22 +217,15 @@ func (j *Journal) DropSpool(ctx context.Context) error {
 	return nil
 }
 
-// drop notes that the open spool has come to nothing.
-func (s *spoolState) drop() {
-	s.Open = false
-	s.Dropped = append(slices.Clip(s.Dropped), s.Last)
-}
-
 // removeStep is how many records one update removes.
 const removeStep = 10_000
 
-// removeSpool removes the entries of a spool. The records of rows stay: what
-// they were before stands in them.
+// removeSpool removes what a spool has stored: entries, and states of rows.
 func (j *Journal) removeSpool(id uint64, apply func(Update) error) error {
 	var u Update
-	err := j.View(func(v View) error {
-		from := spaceSpools.Seq(Seq(id))
-		return v.keys(spaceSpools, from, func(key []byte) (bool, error) {
+	remove := func(v View, space Space) error {
+		from := space.Seq(Seq(id))
+		return v.keys(space, from, func(key []byte) (bool, error) {
 			if !bytes.HasPrefix(key, from) {
 				return false, nil
 			}
@@ -236,22 +237,14 @@ func (j *Journal) removeSpool(id uint64, apply func(Update) error) error {
 			u = Update{}
 			return true, apply(full)
 		})
+	}
+	err := j.View(func(v View) error {
+		return errors.Join(remove(v, spaceSpools), remove(v, spaceSpooled))
 	})
 	if err != nil || u.Empty() {
 		return err
 	}
 	return apply(u)
-}
-
-// loadExtents reads the list of spooled commits.
-func (j *Journal) loadExtents() error {
-	return j.View(func(v View) error {
-		return v.Scan(spaceExtents, nil, func(key, value []byte) (bool, error) {
-			x, err := decodeExtent(SeqOf(key), value)
-			j.extents = append(j.extents, x)
-			return true, err
-		})
-	})
 }
 
 // dropUnfinished removes what is left of a commit that was being spooled when
@@ -265,7 +258,7 @@ func (j *Journal) dropUnfinished() error {
 	if err := j.removeSpool(j.spools.Last, write); err != nil {
 		return err
 	}
-	j.spools.drop()
+	j.spools.Open = false
 	var u Update
 	j.spools.set(&u)
 	j.log.Info("journal drops the start of a commit whose end was not read", "spool", j.spools.Last)

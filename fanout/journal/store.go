@@ -19,7 +19,7 @@ type op struct {
 	key   []byte
 	value []byte // nil deletes
 	// amend, when set, makes the value of the one that the record has when
-	// everything before is written; a record that is not there stays so.
+	// everything before is written: nil for one that is not there.
 	amend func(present []byte) []byte
 	more  int // bytes that amend may write
 }
@@ -64,10 +64,10 @@ func (u *Update) oneTransaction(more int) error {
 	return nil
 }
 
-// setLarge writes an entry's record, which may be too large for one value.
-func (u *Update) setLarge(at spot, value []byte) {
+// setLarge writes a record that may be too large for one value.
+func (u *Update) setLarge(at place, value []byte) {
 	if len(value) <= maxValue {
-		u.Set(at.key(), value)
+		u.Set(at.key, value)
 		return
 	}
 	parts := 0
@@ -75,15 +75,15 @@ func (u *Update) setLarge(at spot, value []byte) {
 		u.Set(at.part(parts), piece)
 		parts++
 	}
-	u.Set(at.key(), []byte{recordParts, byte(parts)})
+	u.Set(at.key, []byte{recordParts, byte(parts)})
 }
 
 // inParts tells a record that says only in how many pieces the entry is.
 func inParts(record []byte) bool { return len(record) == 2 && record[0] == recordParts }
 
-// deleteLarge removes an entry's record.
-func (u *Update) deleteLarge(at spot, record []byte) {
-	u.Delete(at.key())
+// deleteLarge removes a record that stands there.
+func (u *Update) deleteLarge(at place, record []byte) {
+	u.Delete(at.key)
 	if inParts(record) {
 		for part := range int(record[1]) {
 			u.Delete(at.part(part))
@@ -189,30 +189,40 @@ func (v View) last(s Space, upto []byte) (key, value []byte, ok bool, err error)
 	return bytes.Clone(it.Item().Key()), value, err == nil, err
 }
 
-// entry reads the entry at seq from the database.
-func (v View) entry(seq Seq, at spot) (Entry, bool, error) {
-	value, ok, err := v.Get(at.key())
-	if err != nil || !ok {
+// entry reads the entry at seq, which was not spooled, from the database.
+func (v View) entry(seq Seq) (Entry, bool, error) {
+	record, err := v.large(entryPlace(seq))
+	if err != nil || record == nil {
 		return Entry{}, false, err
 	}
-	e, err := v.decode(seq, at, value)
+	e, err := decodeEntry(seq, record)
 	return e, err == nil, err
 }
 
-func (v View) decode(seq Seq, at spot, value []byte) (Entry, error) {
-	if inParts(value) {
-		whole := []byte{}
-		for part := range int(value[1]) {
-			piece, ok, err := v.Get(at.part(part))
-			if err != nil {
-				return Entry{}, err
-			}
-			if !ok {
-				return Entry{}, fmt.Errorf("entry %d: part %d is missing: %w", seq, part, ErrDamaged)
-			}
-			whole = append(whole, piece...)
-		}
-		value = whole
+// large reads a record that may be in pieces; nil when there is none.
+func (v View) large(at place) ([]byte, error) {
+	record, ok, err := v.Get(at.key)
+	if err != nil || !ok {
+		return nil, err
 	}
-	return decodeEntry(seq, value)
+	return v.whole(at, record)
+}
+
+// whole puts a record together that may be in pieces.
+func (v View) whole(at place, record []byte) ([]byte, error) {
+	if !inParts(record) {
+		return record, nil
+	}
+	whole := []byte{}
+	for part := range int(record[1]) {
+		piece, ok, err := v.Get(at.part(part))
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fmt.Errorf("record %x: part %d is missing: %w", at.key, part, ErrDamaged)
+		}
+		whole = append(whole, piece...)
+	}
+	return whole, nil
 }

@@ -113,11 +113,11 @@ func (j *Journal) Range(after, through Seq) (entries []Entry, err error) {
 	xs := j.extents
 	j.mu.Unlock()
 	err = j.View(func(v View) error {
-		return v.walk(xs, after+1, through, func(seq Seq, at spot, value []byte) (bool, error) {
-			if n := len(entries); n > 0 && seq != entries[n-1].Seq+1 {
+		return v.walk(xs, after+1, through, func(found stored) (bool, error) {
+			if n := len(entries); n > 0 && found.seq != entries[n-1].Seq+1 {
 				return false, fmt.Errorf("entry %d is missing: %w", entries[n-1].Seq+1, ErrDamaged)
 			}
-			e, err := v.decode(seq, at, value)
+			e, err := decodeEntry(found.seq, found.record)
 			entries = append(entries, e)
 			return true, err
 		})
@@ -137,27 +137,23 @@ func (j *Journal) Message(seq Seq) (m *Message, ok bool, err error) {
 		j.mu.Unlock()
 		return m, m != nil, nil
 	}
-	at := j.extents.spot(seq)
+	x, spooled := j.extents.at(seq)
+	gone := seq < j.oldest
 	j.mu.Unlock()
-	return j.message(seq, at)
-}
-
-// message reads a message that is not in the tail.
-func (j *Journal) message(seq Seq, at spot) (m *Message, ok bool, err error) {
-	j.mu.Lock()
-	record := j.unwrittenLocked(at)
-	j.mu.Unlock()
-	var e Entry
-	if record != nil {
-		e, err = decodeEntry(seq, record)
+	if gone {
+		return nil, false, nil
+	}
+	if spooled && x.first <= seq {
+		m, ok, err = j.spooledMessage(x, seq)
 	} else {
-		err = j.View(func(v View) (err error) {
-			e, _, err = v.entry(seq, at)
+		err = j.View(func(v View) error {
+			e, _, err := v.entry(seq)
+			m, ok = e.Message, e.Message != nil
 			return err
 		})
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("read message %d: %w", seq, err)
 	}
-	return e.Message, e.Message != nil, nil
+	return m, ok, nil
 }

@@ -151,7 +151,7 @@ func journalWithout(t *testing.T, gone ...Seq) *Journal {
 	mustSync(t, j)
 	err := j.db.Update(func(txn *badger.Txn) error {
 		for _, seq := range gone {
-			e, _, err := View{txn}.entry(seq, spot{0, uint64(seq)})
+			e, _, err := View{txn}.entry(seq)
 			if err != nil {
 				return err
 			}

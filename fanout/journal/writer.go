@@ -51,7 +51,8 @@ func decodePosition(b []byte) (position, error) {
 type item struct {
 	update   Update
 	rows     []Row       // of update: states that are in Journal.rows too
-	part     bool        // of a spooled commit: its records are the first of Journal.unwritten
+	blocks   int         // of update: so many of the first of Journal.unwritten
+	states   []*rowBlock // of update
 	after    position    // where the journal stands once the item is durable
 	queuedAt time.Time   // zero when not measured
 	done     func(error) // nil when nobody waits
@@ -197,8 +198,8 @@ func (j *Journal) commitAt(txn *badger.Txn, p position) error {
 
 func write(txn *badger.Txn, o op) error {
 	if o.amend != nil {
-		present, ok, err := (View{txn}).Get(o.key)
-		if err != nil || !ok {
+		present, _, err := (View{txn}).Get(o.key)
+		if err != nil {
 			return err
 		}
 		o.value = o.amend(present)
@@ -225,9 +226,10 @@ func (j *Journal) written(batch []*item) {
 	j.queued -= size
 	for _, it := range batch {
 		j.rowsWrittenLocked(it.rows)
-		if it.part {
-			j.unwritten[0] = spooledPart{} // or the array would keep the records alive
-			j.unwritten = j.unwritten[1:]
+		clear(j.unwritten[:it.blocks]) // or the array would keep the records alive
+		j.unwritten = j.unwritten[it.blocks:]
+		for _, b := range it.states {
+			b.value = nil
 		}
 	}
 	j.wakeWritersLocked()

@@ -1,0 +1,236 @@
+package journal
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/klauspost/compress/s2"
+)
+
+// blockBytes is about what a block holds before it is compressed: large enough
+// that a record of the database costs little against its content, small enough
+// that reading one message decompresses little (30 µs).
+const blockBytes = 32 << 10
+
+// block says what a block of a spooled commit holds: messages that follow one
+// another. The key of its record tells all of it.
+type block struct {
+	first, last uint64 // their numbers in the commit
+	from        uint32 // the first one's ordinal in the transaction
+}
+
+// at is where the block's record is.
+func (b block) at(spool uint64) place {
+	key := spaceSpools.Seq(Seq(spool))
+	key = binary.BigEndian.AppendUint64(key, b.last) // first, so that a search for a message ends at its block
+	key = binary.BigEndian.AppendUint64(key, b.first)
+	key = binary.BigEndian.AppendUint32(key, b.from)
+	return place{key: key, stem: key}
+}
+
+// blockKeyBytes is the length of a block's key; those of pieces are longer.
+const blockKeyBytes = 1 + 8 + 8 + 8 + 4
+
+// blockOf reads the key of a block's record; whole is false for a piece's.
+func blockOf(key []byte) (spool uint64, b block, whole bool) {
+	if len(key) < blockKeyBytes {
+		return 0, block{}, false
+	}
+	return binary.BigEndian.Uint64(key[1:]), block{
+		last:  binary.BigEndian.Uint64(key[9:]),
+		first: binary.BigEndian.Uint64(key[17:]),
+		from:  binary.BigEndian.Uint32(key[25:]),
+	}, len(key) == blockKeyBytes
+}
+
+// blocks are those of one spooled commit that are kept, in order. A list is
+// appended to or replaced, never changed.
+type blocks []block
+
+// holding gives the block that holds message n of the commit.
+func (bs blocks) holding(n uint64) (b block, ok bool) {
+	i := sort.Search(len(bs), func(i int) bool { return bs[i].last >= n })
+	if i == len(bs) || bs[i].first > n {
+		return block{}, false
+	}
+	return bs[i], true
+}
+
+// upto gives the last block that begins at or before an ordinal.
+func (bs blocks) upto(ordinal uint32) (b block, ok bool) {
+	i := sort.Search(len(bs), func(i int) bool { return bs[i].from > ordinal })
+	if i == 0 {
+		return block{}, false
+	}
+	return bs[i-1], true
+}
+
+// packed is a part of a block's way to the disk: some messages, compressed.
+type packed struct {
+	count uint64
+	from  uint32
+	value []byte
+}
+
+// pack makes blocks of messages.
+func pack(messages []Message) (list []packed, err error) {
+	var raw []byte
+	var p packed
+	for i := range messages {
+		record, err := encodeMessage(&messages[i])
+		if err != nil {
+			return nil, err
+		}
+		if p.count == 0 {
+			p.from = messages[i].ID.Ordinal
+		}
+		raw = appendBytes(raw, record)
+		p.count++
+		if len(raw) >= blockBytes || i == len(messages)-1 {
+			p.value = compress(raw)
+			list = append(list, p)
+			p, raw = packed{}, raw[:0]
+		}
+	}
+	return list, nil
+}
+
+// compress makes a record of a block's content. It keeps nothing of raw.
+func compress(raw []byte) []byte {
+	return s2.Encode(nil, raw)
+}
+
+// openBlock is a block's content, for reading.
+type openBlock struct {
+	spool uint64
+	block
+	raw  []byte
+	ends []int // of each record in raw
+}
+
+// unpack opens the record of a block.
+func unpack(spool uint64, b block, value []byte) (*openBlock, error) {
+	o := &openBlock{spool: spool, block: b}
+	var err error
+	if o.raw, err = decompress(value); err != nil {
+		return nil, fmt.Errorf("block of entries %d to %d of spool %d: %w", b.first, b.last, spool, err)
+	}
+	d := Decoder{Rest: o.raw}
+	for len(d.Rest) > 0 && !d.Bad {
+		d.Bytes()
+		o.ends = append(o.ends, len(o.raw)-len(d.Rest))
+	}
+	if d.Bad || uint64(len(o.ends)) != b.last-b.first+1 {
+		return nil, fmt.Errorf("block of entries %d to %d of spool %d: %w", b.first, b.last, spool, ErrDamaged)
+	}
+	return o, nil
+}
+
+// mostBlock is more than any block holds: a message's data has at most 1 MiB.
+const mostBlock = 64 << 20
+
+func decompress(value []byte) ([]byte, error) {
+	if n, err := s2.DecodedLen(value); err != nil || n > mostBlock {
+		return nil, ErrDamaged
+	}
+	raw, err := s2.Decode(nil, value)
+	if err != nil {
+		return nil, ErrDamaged
+	}
+	return raw, nil
+}
+
+// record gives the record of message n of the commit, which the block holds.
+func (o *openBlock) record(n uint64) []byte {
+	i := n - o.first
+	begin := 0
+	if i > 0 {
+		begin = o.ends[i-1]
+	}
+	d := Decoder{Rest: o.raw[begin:o.ends[i]]}
+	return d.Bytes()
+}
+
+// id gives the ID of message n without reading the rest of it.
+func (o *openBlock) id(n uint64) (ID, error) {
+	record := o.record(n)
+	if len(record) < 1+idBytes || record[0] != recordMessage {
+		return ID{}, fmt.Errorf("spooled entry %d of %d: %w", n, o.spool, ErrDamaged)
+	}
+	return idFromBytes(record[1:]), nil
+}
+
+// upto finds, among the block's messages, the last one whose ID is not behind
+// id. ok is false when all are.
+func (o *openBlock) upto(id ID) (n uint64, exact, ok bool, err error) {
+	after := sort.Search(len(o.ends), func(i int) bool {
+		at, fault := o.id(o.first + uint64(i))
+		if fault != nil {
+			err = fault
+			return true
+		}
+		exact = exact || at == id
+		return at.Compare(id) > 0
+	})
+	return o.first + uint64(after) - 1, exact, after > 0, err
+}
+
+// mostOpen is how many blocks stay open: about what as many readers who catch
+// up at the same time need to read each block once.
+const mostOpen = 32
+
+// openBlocks keeps what was read last.
+type openBlocks struct {
+	mu   sync.Mutex // guards list
+	list []*openBlock
+}
+
+func (c *openBlocks) get(spool, last uint64) *openBlock {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, o := range c.list {
+		if o.spool == spool && o.last == last {
+			copy(c.list[1:i+1], c.list[:i])
+			c.list[0] = o
+			return o
+		}
+	}
+	return nil
+}
+
+func (c *openBlocks) put(o *openBlock) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.list) == mostOpen {
+		c.list = c.list[:mostOpen-1]
+	}
+	c.list = slices.Insert(c.list, 0, o)
+}
+
+// open gives a block of a spooled commit, from the disk or on its way there; nil
+// when it is no longer kept.
+func (j *Journal) open(spool uint64, b block) (*openBlock, error) {
+	if o := j.opened.get(spool, b.last); o != nil {
+		return o, nil
+	}
+	j.mu.Lock()
+	value := j.unwrittenLocked(spool, b.last)
+	j.mu.Unlock()
+	if value == nil {
+		err := j.View(func(v View) (err error) {
+			value, err = v.large(b.at(spool))
+			return err
+		})
+		if err != nil || value == nil {
+			return nil, err
+		}
+	}
+	o, err := unpack(spool, b, value)
+	if err == nil {
+		j.opened.put(o)
+	}
+	return o, err
+}

@@ -1,0 +1,320 @@
+package journal
+
+import (
+	"bytes"
+	"container/heap"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+
+	"github.com/dgraph-io/badger/v4/y"
+)
+
+// A spooled commit stores the states of its rows in sets, each a sorted,
+// compressed record of some hundred rows under a generation of its own: a
+// record for each row would cost the disk several times as much while the
+// commit is read. When it is committed, mend merges them into the rows'
+// own records, at leisure.
+
+// rowSetBytes is about what a set holds before it is compressed.
+const rowSetBytes = 64 << 10
+
+// filterBits is how many bits of a set's filter there are for each row: one
+// lookup in a hundred finds nothing in a set that it opened.
+const filterBits = 10
+
+// rowBlock is a set that has not been merged.
+type rowBlock struct {
+	spool       uint64 // that has stored it; set when it is queued, then fixed, as are the next five
+	generation  uint64
+	first, last []byte // keys
+	filter      y.Filter
+	value       []byte // its record; guarded by Journal.mu, nil once that is on disk
+}
+
+func (b *rowBlock) key() []byte {
+	return binary.BigEndian.AppendUint64(spaceSpooled.Seq(Seq(b.spool)), b.generation)
+}
+
+// may tells whether the set may tell of a row.
+func (b *rowBlock) may(key []byte) bool {
+	return bytes.Compare(b.first, key) <= 0 && bytes.Compare(key, b.last) <= 0 && b.filter.MayContain(y.Hash(key))
+}
+
+// rowSet is a set's content, sorted by key. A nil state forgets the row.
+type rowSet []Row
+
+func (s rowSet) find(key []byte) (state []byte, told bool) {
+	i, found := slices.BinarySearchFunc(s, key, func(r Row, key []byte) int { return bytes.Compare(r.Key, key) })
+	if !found {
+		return nil, false
+	}
+	return s[i].State, true
+}
+
+// packRows makes sets of a part's rows, which come in any order, none twice.
+func packRows(rows []Row) (list []*rowBlock) {
+	rows = slices.Clone(rows)
+	slices.SortFunc(rows, func(a, b Row) int { return bytes.Compare(a.Key, b.Key) })
+	var raw []byte
+	begin := 0
+	for i, r := range rows {
+		raw = appendBytes(raw, r.Key)
+		if r.State == nil {
+			raw = binary.AppendUvarint(raw, 0)
+		} else {
+			raw = binary.AppendUvarint(raw, uint64(len(r.State))+1)
+			raw = append(raw, r.State...)
+		}
+		if len(raw) >= rowSetBytes || i == len(rows)-1 {
+			b := describe(rows[begin : i+1])
+			b.value = compress(raw)
+			list = append(list, b)
+			begin, raw = i+1, raw[:0]
+		}
+	}
+	return list
+}
+
+// describe makes what is kept in memory of a set.
+func describe(rows rowSet) *rowBlock {
+	hashes := make([]uint32, len(rows))
+	for i, r := range rows {
+		hashes[i] = y.Hash(r.Key)
+	}
+	return &rowBlock{
+		first:  bytes.Clone(rows[0].Key),
+		last:   bytes.Clone(rows[len(rows)-1].Key),
+		filter: y.NewFilter(hashes, filterBits),
+	}
+}
+
+// unpackRows reads the record of a set. What it gives shares nothing with it.
+func unpackRows(record []byte) (rows rowSet, err error) {
+	raw, err := decompress(record)
+	if err != nil {
+		return nil, err
+	}
+	for d := (Decoder{Rest: raw}); len(d.Rest) > 0; {
+		r := Row{Key: d.Bytes()}
+		if n := d.Uvarint(); n > 0 {
+			r.State = d.Take(int(min(n-1, uint64(len(raw)+1))))
+		}
+		if d.Bad {
+			return nil, ErrDamaged
+		}
+		rows = append(rows, r)
+	}
+	if len(rows) == 0 {
+		return nil, ErrDamaged
+	}
+	return rows, nil
+}
+
+// rowSets are the sets at one moment, before a View is opened in which those
+// that were on disk are read.
+type rowSets struct {
+	list []*rowBlock
+	held map[*rowBlock][]byte // records of those that were not; nil for none
+}
+
+// holdLocked keeps the records that are not on disk.
+func (s *rowSets) holdLocked() {
+	for _, b := range s.list {
+		if b.value == nil {
+			continue
+		}
+		if s.held == nil {
+			s.held = make(map[*rowBlock][]byte)
+		}
+		s.held[b] = b.value
+	}
+}
+
+// open reads a set. One that is no longer there has been merged, which the
+// rows' records in v tell, and is empty.
+func (s rowSets) open(v View, b *rowBlock) (rowSet, error) {
+	record, held := s.held[b]
+	if !held {
+		var ok bool
+		var err error
+		if record, ok, err = v.Get(b.key()); err != nil || !ok {
+			return nil, err
+		}
+	}
+	rows, err := unpackRows(record)
+	if err != nil {
+		return nil, fmt.Errorf("states of generation %d: %w", b.generation, err)
+	}
+	return rows, nil
+}
+
+// setSpooledRowsLocked adds sets to a part's item; from now on Row tells them.
+func (j *Journal) setSpooledRowsLocked(it *item, spool uint64, sets []*rowBlock) {
+	for _, b := range sets {
+		j.spools.Generation++
+		b.spool, b.generation = spool, j.spools.Generation
+		it.update.Set(b.key(), b.value)
+	}
+	j.sets = append(slices.Clip(j.sets), sets...)
+}
+
+// dropRowsLocked forgets the sets of a spool that has come to nothing.
+func (j *Journal) dropRowsLocked(spool uint64) {
+	j.sets = slices.DeleteFunc(slices.Clone(j.sets), func(b *rowBlock) bool { return b.spool == spool })
+}
+
+// loadSets reads which sets there are.
+func (j *Journal) loadSets() error {
+	return j.View(func(v View) error {
+		return v.Scan(spaceSpooled, nil, func(key, record []byte) (bool, error) {
+			rows, err := unpackRows(record)
+			if err != nil {
+				return false, fmt.Errorf("record %x: %w", key, err)
+			}
+			b := describe(rows)
+			b.spool, b.generation = uint64(SeqOf(key)), binary.BigEndian.Uint64(key[9:])
+			j.sets = append(j.sets, b)
+			j.spools.Generation = max(j.spools.Generation, b.generation)
+			return true, nil
+		})
+	})
+}
+
+// rowMerge goes through what is told of rows beside their records on disk, in
+// key order.
+type rowMerge struct {
+	prefix  []byte
+	sources sourceHeap
+	sets    rowSets
+	v       View
+}
+
+// rowSource is what one set tells, or what is pending.
+type rowSource struct {
+	pending     bool
+	generation  uint64    // of all of it, unless generations
+	generations []uint64  // of each row; for what is pending
+	block       *rowBlock // of a set that has not been opened
+	rows        rowSet    // what comes next first
+	next        []byte    // key of that; of an unopened set, no later than that
+}
+
+func newRowMerge(prefix []byte, pending map[string]pendingRow, sets rowSets, v View) *rowMerge {
+	m := &rowMerge{prefix: prefix, sets: sets, v: v}
+	own := &rowSource{pending: true}
+	for _, key := range slices.Sorted(maps.Keys(pending)) {
+		if p := pending[key]; bytes.HasPrefix([]byte(key), prefix) {
+			own.rows = append(own.rows, Row{[]byte(key), p.state})
+			own.generations = append(own.generations, p.generation)
+		}
+	}
+	if len(own.rows) > 0 {
+		own.next = own.rows[0].Key
+		m.sources = append(m.sources, own)
+	}
+	for _, b := range sets.list {
+		if bytes.Compare(b.last, prefix) < 0 || bytes.Compare(b.first, prefix) > 0 && !bytes.HasPrefix(b.first, prefix) {
+			continue
+		}
+		m.sources = append(m.sources, &rowSource{generation: b.generation, block: b, next: b.first})
+	}
+	heap.Init(&m.sources)
+	return m
+}
+
+// before calls tell for each row before key, all for nil, with its state.
+func (m *rowMerge) before(key []byte, tell func(key, state []byte) error) error {
+	for {
+		next, ok, err := m.peek()
+		if err != nil || !ok || !bytes.HasPrefix(next, m.prefix) || key != nil && bytes.Compare(next, key) >= 0 {
+			return err
+		}
+		state, _, err := m.at(next, 0)
+		if err != nil {
+			return err
+		}
+		if err := tell(next, state); err != nil {
+			return err
+		}
+	}
+}
+
+// at takes what is told of a row and gives the state if it is later than a
+// record of the row with that generation.
+func (m *rowMerge) at(key []byte, generation uint64) (state []byte, later bool, err error) {
+	pending := false
+	for {
+		next, ok, err := m.peek()
+		if err != nil || !ok || !bytes.Equal(next, key) {
+			return state, later, err
+		}
+		s := m.sources[0]
+		g := s.generation
+		if s.pending {
+			g = s.generations[0]
+		}
+		// A pending record is behind the one on disk, and behind the sets up to its generation.
+		if g > generation || g == generation && s.pending && !pending {
+			state, generation, later, pending = s.rows[0].State, g, true, s.pending
+		}
+		m.advance()
+	}
+}
+
+// peek gives the next key that any source tells of.
+func (m *rowMerge) peek() (key []byte, ok bool, err error) {
+	for len(m.sources) > 0 {
+		s := m.sources[0]
+		if s.block == nil {
+			return s.next, true, nil
+		}
+		if s.rows, err = m.sets.open(m.v, s.block); err != nil {
+			return nil, false, err
+		}
+		s.block = nil
+		from := sort.Search(len(s.rows), func(i int) bool { return bytes.Compare(s.rows[i].Key, m.prefix) >= 0 })
+		s.rows = s.rows[from:]
+		m.settle()
+	}
+	return nil, false, nil
+}
+
+// advance goes past what the first source tells next.
+func (m *rowMerge) advance() {
+	s := m.sources[0]
+	s.rows = s.rows[1:]
+	if s.pending {
+		s.generations = s.generations[1:]
+	}
+	m.settle()
+}
+
+// settle puts the first source where its next row belongs.
+func (m *rowMerge) settle() {
+	if s := m.sources[0]; len(s.rows) > 0 {
+		s.next = s.rows[0].Key
+		heap.Fix(&m.sources, 0)
+		return
+	}
+	heap.Pop(&m.sources)
+}
+
+// sourceHeap has the source with the smallest next key first; of several, one
+// that has been opened.
+type sourceHeap []*rowSource
+
+func (h sourceHeap) Len() int           { return len(h) }
+func (h sourceHeap) Less(i, k int) bool { return bytes.Compare(h[i].next, h[k].next) < 0 }
+func (h sourceHeap) Swap(i, k int)      { h[i], h[k] = h[k], h[i] }
+func (h *sourceHeap) Push(x any)        { *h = append(*h, x.(*rowSource)) }
+
+func (h *sourceHeap) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return last
+}
