@@ -60,7 +60,7 @@ func (d Drain) Run(ctx context.Context, log *slog.Logger) (err error) {
 		if n == d.Runs-1 {
 			profile = d.Profile
 		}
-		used, err := e.drain(ctx, g, end, profile)
+		used, err := e.drain(ctx, g, end, profile, max(5*time.Second, lastOf(ours)))
 		if err != nil {
 			return err
 		}
@@ -69,6 +69,14 @@ func (d Drain) Run(ctx context.Context, log *slog.Logger) (err error) {
 	}
 	fmt.Fprintf(d.Stdout, "newswire took %.2f times as long as pg_recvlogical (medians of %d)\n", float64(median(ours))/float64(median(bare)), d.Runs)
 	return nil
+}
+
+// lastOf is 0 for an empty list.
+func lastOf(times []time.Duration) time.Duration {
+	if len(times) == 0 {
+		return 0
+	}
+	return times[len(times)-1]
 }
 
 func yardstick(n int) string { return fmt.Sprintf("yardstick_%d", n) }

@@ -136,8 +136,9 @@ func (e *engine) ready(ctx context.Context) error {
 	return nil
 }
 
-// drain runs the engine until it has confirmed end to its slot.
-func (e *engine) drain(ctx context.Context, g *ground, end, profile string) (u usage, err error) {
+// drain runs the engine until it has confirmed end to its slot. A profile, where
+// a file is named for it, is taken for as long as said.
+func (e *engine) drain(ctx context.Context, g *ground, end, profile string, long time.Duration) (u usage, err error) {
 	began := time.Now()
 	if err := e.start(); err != nil {
 		return u, err
@@ -146,7 +147,7 @@ func (e *engine) drain(ctx context.Context, g *ground, end, profile string) (u u
 	if profile == "" {
 		profiled <- nil
 	} else {
-		go func() { profiled <- e.profile(ctx, profile) }()
+		go func() { profiled <- e.profile(ctx, profile, long) }()
 	}
 	err = e.await(ctx, func() (done bool, err error) {
 		err = g.sql.QueryRow(ctx, "SELECT confirmed_flush_lsn >= $1::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $2", end, e.slot).Scan(&done)
@@ -157,12 +158,12 @@ func (e *engine) drain(ctx context.Context, g *ground, end, profile string) (u u
 	return u, errors.Join(err, <-profiled, e.stop())
 }
 
-// profile takes a CPU profile of the engine's next seconds.
-func (e *engine) profile(ctx context.Context, file string) error {
+// profile takes a CPU profile of what the engine does next.
+func (e *engine) profile(ctx context.Context, file string, long time.Duration) error {
 	if err := e.ready(ctx); err != nil {
 		return err
 	}
-	answer, err := http.Get("http://" + e.admin + "/debug/pprof/profile?seconds=7")
+	answer, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", e.admin, long.Seconds()))
 	if err != nil {
 		return err
 	}
