@@ -1,7 +1,6 @@
 package ack
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -15,32 +14,40 @@ import (
 type entry struct {
 	seq    journal.Seq // fixed
 	id     journal.ID  // fixed
+	row    row         // fixed; none for one that was loaded
 	opened time.Time   // fixed; when it was routed, or loaded after a start
+	routed time.Time   // fixed; when it was routed
 
-	audience *roaring.Bitmap // shared with the pools: replaced, never changed
-	sends    []send          // what was written to whom, by attempt and then time
-	read     *roaring.Bitmap // acknowledged in time or late, or polled
-	handed   *roaring.Bitmap // Kafka has it
-	givenUp  []*giveUp       // on its way to Kafka
+	audience  *roaring.Bitmap // shared with the pools: replaced, never changed
+	sends     []send          // what was written to whom, by attempt and then time
+	sent      *roaring.Bitmap // whom anything was written to: the readers of all sends
+	read      *roaring.Bitmap // acknowledged in time or late, or polled
+	handed    *roaring.Bitmap // Kafka has it
+	forgotten *roaring.Bitmap // were deleted before they had read it or it was handed over
+	givenUp   []*giveUp       // on its way to Kafka
+	reads     span            // when readers came into read
+	hands     span            // when readers came into handed
+	retracted bool            // its article was withdrawn: what was handed over is taken back
 
-	left    int  // readers of the audience neither read nor handed over
-	dirty   bool // differs from its record on disk
-	listed  bool // in Ledger.listed
-	writing int  // writes that are on their way to the disk
+	left    int      // readers of the audience neither read nor handed over nor forgotten
+	serial  uint32   // of the last send
+	dropped []uint32 // serials of sends that are gone, perhaps not yet from the disk
+	dirty   bool     // differs from its record on disk
+	listed  bool     // in Ledger.listed
+	writing int      // writes that are on their way to the disk
+	counted bool     // in Ledger.busy
 }
 
-// send is one attempt at one time. Replays of an attempt are sends of their
-// own, so that a reader's first one keeps its time.
-type send struct {
-	n       int // the attempt, from 1
-	at      time.Time
-	readers *roaring.Bitmap
-	again   *roaring.Bitmap // of readers, those written to on several sessions; nil: none; not on disk
-}
+// span is from the first to the last time that something happened to an entry;
+// zero for never.
+type span struct{ first, last time.Time }
 
-// sendBucket is how far apart two sends may be to share a record: the error
-// of first_sent, well within what deadlines allow.
-const sendBucket = 20 * time.Millisecond
+func (s *span) note(at time.Time) {
+	if s.first.IsZero() {
+		s.first = at
+	}
+	s.last = at
+}
 
 // giveUp is what one deadline gave up for one reason.
 type giveUp struct {
@@ -53,130 +60,38 @@ type giveUp struct {
 
 func newEntry(seq journal.Seq, id journal.ID, opened time.Time, audience *roaring.Bitmap) *entry {
 	return &entry{
-		seq: seq, id: id, opened: opened, audience: audience,
-		read: roaring.New(), handed: roaring.New(),
+		seq: seq, id: id, opened: opened, routed: opened, audience: audience,
+		sent: roaring.New(), read: roaring.New(), handed: roaring.New(), forgotten: roaring.New(),
 		left: int(audience.GetCardinality()),
 	}
 }
 
-// settled tells that every reader has acknowledged or is handed over.
+// settled tells that every reader has acknowledged, is handed over or forgotten.
 func (e *entry) settled() bool { return e.left == 0 }
 
 // unread gives a new bitmap of who has not read the message, handed over or not.
-func (e *entry) unread() *roaring.Bitmap { return roaring.AndNot(e.audience, e.read) }
+func (e *entry) unread() *roaring.Bitmap {
+	u := roaring.AndNot(e.audience, e.read)
+	u.AndNot(e.forgotten)
+	return u
+}
 
-// waiting gives, of some readers, those for whom a deadline still matters.
-func (e *entry) waiting(of *roaring.Bitmap) *roaring.Bitmap {
+// pending gives a new bitmap of those of some readers whose copy has not ended.
+func (e *entry) pending(of *roaring.Bitmap) *roaring.Bitmap {
 	w := roaring.And(of, e.audience)
 	w.AndNot(e.read)
 	w.AndNot(e.handed)
+	w.AndNot(e.forgotten)
+	return w
+}
+
+// waiting gives, of some readers, those for whom a deadline still matters.
+func (e *entry) waiting(of *roaring.Bitmap) *roaring.Bitmap {
+	w := e.pending(of)
 	for _, g := range e.givenUp {
 		w.AndNot(g.readers)
 	}
 	return w
-}
-
-// record notes that attempt n was written to a reader.
-func (e *entry) record(r journal.Reader, n int, at time.Time) {
-	for i := len(e.sends) - 1; i >= 0; i-- {
-		s := &e.sends[i]
-		// Once settled, only whether it was sent matters: the record must not
-		// grow with everyone who comes back for it later.
-		if s.n == n && (e.settled() || at.Sub(s.at) < sendBucket) {
-			s.add(r)
-			return
-		}
-		if s.n == n {
-			break // the earlier ones are older still
-		}
-	}
-	e.forgetReplays(r, n)
-	e.sends = append(e.sends, send{n: n, at: at, readers: roaring.BitmapOf(uint32(r))})
-	slices.SortStableFunc(e.sends, func(a, b send) int {
-		return cmp.Or(cmp.Compare(a.n, b.n), a.at.Compare(b.at))
-	})
-}
-
-// add notes one more write to a reader.
-func (s *send) add(r journal.Reader) {
-	if s.readers.CheckedAdd(uint32(r)) {
-		return
-	}
-	if s.again == nil {
-		s.again = roaring.New()
-	}
-	s.again.Add(uint32(r))
-}
-
-// forgetReplays drops a reader from all but the first of its sends of attempt
-// n, so that who reconnects all the time does not grow the entry.
-func (e *entry) forgetReplays(r journal.Reader, n int) {
-	first := true
-	e.sends = slices.DeleteFunc(e.sends, func(s send) bool {
-		if s.n != n || !s.readers.Contains(uint32(r)) {
-			return false
-		}
-		if first {
-			first = false
-			return false
-		}
-		s.readers.Remove(uint32(r))
-		return s.readers.IsEmpty()
-	})
-}
-
-// unrecord takes back a record whose write failed. Where a reader was written
-// to on several sessions it stays: the others may have it.
-func (e *entry) unrecord(r journal.Reader, n int) {
-	for i := len(e.sends) - 1; i >= 0; i-- {
-		s := e.sends[i]
-		if s.n == n && s.again != nil && s.again.Contains(uint32(r)) {
-			return
-		}
-		if s.n == n && s.readers.CheckedRemove(uint32(r)) {
-			if s.readers.IsEmpty() {
-				e.sends = slices.Delete(e.sends, i, i+1)
-			}
-			return
-		}
-	}
-}
-
-// attempts gives the highest attempt that was written to a reader, and when
-// the first one was; 0 and the zero time when none was.
-func (e *entry) attempts(r journal.Reader) (n int, first time.Time) {
-	for _, s := range e.sends {
-		if s.readers.Contains(uint32(r)) {
-			if first.IsZero() || s.at.Before(first) {
-				first = s.at
-			}
-			n = s.n
-		}
-	}
-	return n, first
-}
-
-// group is some readers of an entry who were sent the same attempt last.
-type group struct {
-	n       int       // 0: never sent
-	at      time.Time // of the last send
-	readers *roaring.Bitmap
-}
-
-// groups divides readers by what they were sent last. It consumes of.
-func (e *entry) groups(of *roaring.Bitmap) []group {
-	var gs []group
-	for i := len(e.sends) - 1; i >= 0 && !of.IsEmpty(); i-- {
-		s := e.sends[i]
-		if part := roaring.And(of, s.readers); !part.IsEmpty() {
-			gs = append(gs, group{s.n, s.at, part})
-			of.AndNot(part)
-		}
-	}
-	if !of.IsEmpty() {
-		gs = append(gs, group{readers: of})
-	}
-	return gs
 }
 
 // flying tells whether the sender has this reader's copy at the moment.

@@ -9,6 +9,7 @@
 package ack
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -89,18 +90,28 @@ type Ledger struct {
 	open     []*entry                   // in Seq order, with some that have left memory
 	released int                        // about how many of open have left memory
 	opened   journal.Seq                // the last message that Open saw
+	totals   opened
 	waits    waitHeap
 	listed   []*entry                       // to be written, or only to leave memory again
 	releases uint64                         // counts what has left memory
 	floors   map[journal.Reader]journal.Seq // nothing before it is unread
-	armed    bool                           // deadlines may fall
-	graced   time.Time                      // when everyone was last given time to come back
-	pairs    int                            // reader and message, neither read nor handed over
+	rows     map[row][]journal.Seq          // of entries that were opened since the start
+	retracts []*retraction                  // oldest first
+	skips    skips
+	armed    bool      // deadlines may fall
+	graced   time.Time // when everyone was last given time to come back
+	pairs    int       // reader and message, neither read nor handed over
 
 	outbox  []*giveUp // oldest first
 	flight  []flown   // what the sender has now
 	cancels []Cancel  // oldest first; those at the front may be with the sender
 	added   []Cancel  // of cancels, those that are not on disk yet
+
+	unsaved []journal.Update // owned by Run: records of blocks that were made while loading
+
+	expiry  sync.Mutex // guards what follows: one Expire at a time
+	expired expired
+	swept   journal.Seq // nothing before it is on disk
 }
 
 // New loads what is not settled. It starts nothing.
@@ -111,6 +122,8 @@ func New(cfg Config, j *journal.Journal, names Names, log *slog.Logger, reg prom
 		entries: make(map[journal.Seq]*entry),
 		ids:     make(map[journal.ID]journal.Seq),
 		floors:  make(map[journal.Reader]journal.Seq),
+		rows:    make(map[row][]journal.Seq),
+		skips:   skips{busy: make(map[block]int), partial: make(map[block]*partialSkip)},
 	}
 	l.m = newMetrics(reg, l)
 	if err := l.load(time.Now()); err != nil {
@@ -123,12 +136,12 @@ func New(cfg Config, j *journal.Journal, names Names, log *slog.Logger, reg prom
 // does not have.
 func (l *Ledger) load(now time.Time) error {
 	return l.j.View(func(v journal.View) error {
-		if key, ok, err := v.Last(journal.SpaceAudience); err != nil {
+		err := errors.Join(loadTotals(v, keyOpened, &l.totals), loadTotals(v, keyExpired, &l.expired))
+		if err != nil {
 			return err
-		} else if ok {
-			l.opened = journal.SeqOf(key)
 		}
-		err := v.Scan(journal.SpaceOpen, nil, func(key, _ []byte) (bool, error) {
+		l.opened = l.totals.Through
+		err = v.Scan(journal.SpaceOpen, nil, func(key, _ []byte) (bool, error) {
 			e, ok, err := loadEntry(v, journal.SeqOf(key))
 			if err != nil || !ok {
 				return err == nil, err
@@ -136,6 +149,7 @@ func (l *Ledger) load(now time.Time) error {
 			e.opened = now
 			l.insertLocked(e)
 			l.open = append(l.open, e)
+			l.countLocked(e)
 			if e.settled() { // it was stopped before it could say so
 				l.dirtiedLocked(e)
 			}
@@ -146,11 +160,12 @@ func (l *Ledger) load(now time.Time) error {
 		if err != nil {
 			return err
 		}
-		return v.Scan(journal.SpaceCancels, nil, func(key, value []byte) (bool, error) {
+		err = v.Scan(journal.SpaceCancels, nil, func(key, value []byte) (bool, error) {
 			c, err := decodeCancel(key, value)
 			l.cancels = append(l.cancels, c)
 			return err == nil, err
 		})
+		return errors.Join(err, l.loadRetracts(v), l.loadSkips(v))
 	})
 }
 
@@ -191,14 +206,18 @@ func (l *Ledger) Open(u *journal.Update, seq journal.Seq, m *journal.Message, au
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.opened = seq
+	l.passBlocksLocked(seq)
+	l.openedLocked(u, seq, audience, now)
 	if audience.IsEmpty() {
+		l.historyLocked(u, seq, m, nil)
 		return
 	}
 	e := newEntry(seq, m.ID, now, audience)
 	storeAudience(u, e)
 	u.Set(journal.SpaceOpen.Seq(seq), nil)
+	l.historyLocked(u, seq, m, e)
 	l.insertLocked(e)
+	l.countLocked(e)
 	l.open = append(l.open, e)
 	l.pairs += e.left
 	if l.waits.add(wait{entry: e, due: now.Add(l.cfg.Timeout)}) {

@@ -1,6 +1,7 @@
 package ack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,9 @@ type desk struct {
 	retries []retry
 	stall   time.Duration // how long the courier takes, once
 	lsn     journal.LSN
+
+	action journal.Action // of what place commits; empty: publish
+	key    string         // of its row; empty: always the same
 }
 
 func newDesk(t tester, dir string, cfg Config) *desk {
@@ -214,8 +218,8 @@ func (d *desk) place(u *journal.Update, audience ...uint32) (journal.Seq, journa
 	d.lsn++
 	id := idAt(d.lsn)
 	m := journal.Message{
-		ID: id, Action: journal.Publish, Tags: []string{"tech"}, Source: "public.news",
-		Key: []byte(`{"id":1}`), Data: []byte(`{"id":1}`), Time: time.Now().UTC(),
+		ID: id, Action: cmp.Or(d.action, journal.Publish), Tags: []string{"tech"}, Source: "public.news",
+		Key: []byte(cmp.Or(d.key, `{"id":1}`)), Data: []byte(`{"id":1}`), Time: time.Now().UTC(),
 	}
 	c := journal.Commit{Epoch: 1, LSN: d.lsn, End: d.lsn, Messages: []journal.Message{m}}
 	if err := d.j.Append(context.Background(), c); err != nil {
@@ -343,7 +347,7 @@ func (d *desk) addsUp() {
 	defer d.l.mu.Unlock()
 	pairs := 0
 	for seq, e := range d.l.entries {
-		done := roaring.Or(e.read, e.handed)
+		done := roaring.Or(roaring.Or(e.read, e.handed), e.forgotten)
 		flying := 0
 		for _, g := range e.givenUp {
 			if !roaring.AndNot(g.readers, e.audience).IsEmpty() || !roaring.AndNot(g.flight, g.readers).IsEmpty() {

@@ -24,6 +24,7 @@ type account struct {
 	first  map[uint32]time.Time
 	read   map[uint32]bool
 	handed map[uint32]bool
+	gone   map[uint32]bool // forgotten while it was owed
 }
 
 // model is the ledger with a map for everything.
@@ -36,10 +37,11 @@ type model struct {
 	unsaved  *journal.Update    // what the router has not written yet
 }
 
-func (m *model) pending(a *account, r uint32) bool { return !a.read[r] && !a.handed[r] }
+func (m *model) pending(a *account, r uint32) bool { return !a.read[r] && !a.handed[r] && !a.gone[r] }
 
 func (m *model) publish(t *rapid.T) {
 	audience := rapid.SliceOfNDistinct(rapid.Uint32Range(1, modelReaders), 0, modelReaders, rapid.ID).Draw(t, "audience")
+	audience = slices.DeleteFunc(audience, func(r uint32) bool { return m.d.gone[journal.Reader(r)] })
 	seq, id := m.d.place(m.unsaved, audience...)
 	if rapid.Bool().Draw(t, "the router writes") {
 		m.save()
@@ -49,7 +51,7 @@ func (m *model) publish(t *rapid.T) {
 	}
 	a := &account{
 		id: id, sent: make(map[uint32]int), first: make(map[uint32]time.Time),
-		read: make(map[uint32]bool), handed: make(map[uint32]bool),
+		read: make(map[uint32]bool), handed: make(map[uint32]bool), gone: make(map[uint32]bool),
 	}
 	for _, r := range audience {
 		a.sent[r] = 0
@@ -114,10 +116,28 @@ func (m *model) poll(t *rapid.T) {
 }
 
 func (m *model) markRead(seq journal.Seq, a *account, r uint32) {
-	if !a.read[r] && a.handed[r] {
+	if a.gone[r] {
+		return
+	}
+	if !a.read[r] && a.handed[r] && !m.d.gone[journal.Reader(r)] {
 		m.cancels[[2]uint64{uint64(seq), uint64(r)}] = true
 	}
 	a.read[r] = true
+}
+
+// forget deletes a reader, behind all that was published. What the router has
+// not written yet, a crash would open again.
+func (m *model) forget(t *rapid.T) {
+	r := modelReader.Draw(t, "reader")
+	m.save()
+	m.d.gone[journal.Reader(r)] = true
+	m.d.l.Forget(journal.Reader(r))
+	for seq, a := range m.accounts {
+		if _, in := a.sent[r]; in && m.pending(a, r) {
+			a.gone[r] = true
+		}
+		delete(m.cancels, [2]uint64{uint64(seq), uint64(r)})
+	}
 }
 
 // take gives the sender a batch, and checks that it is owed.
@@ -186,7 +206,7 @@ func (m *model) unread(t *rapid.T, r uint32, after journal.Seq, limit int) {
 	var want []journal.Attempt
 	for _, seq := range slices.Sorted(maps.Keys(m.accounts)) {
 		a := m.accounts[seq]
-		if n, in := a.sent[r]; in && !a.read[r] && seq > after && len(want) < limit {
+		if n, in := a.sent[r]; in && !a.read[r] && !a.gone[r] && seq > after && len(want) < limit {
 			want = append(want, journal.Attempt{Seq: seq, N: max(n, 1), Replay: true})
 		}
 	}
@@ -202,7 +222,7 @@ func (m *model) unread(t *rapid.T, r uint32, after journal.Seq, limit int) {
 func (m *model) check(t *rapid.T) {
 	for _, again := range m.d.takeRetries() {
 		a := m.accounts[again.seq]
-		if a.read[again.reader] || a.handed[again.reader] || again.n > a.sent[again.reader]+1 {
+		if a.read[again.reader] || a.handed[again.reader] || a.gone[again.reader] || again.n > a.sent[again.reader]+1 {
 			t.Fatalf("sent again %+v to who had attempt %d, read %t", again, a.sent[again.reader], a.read[again.reader])
 		}
 		a.sent[again.reader] = max(a.sent[again.reader], again.n)
@@ -267,6 +287,11 @@ func TestLedgerAsInTheModel(t *testing.T) {
 					after := journal.Seq(rapid.IntRange(0, 10).Draw(t, "after"))
 					m.unread(t, modelReader.Draw(t, "reader"), after, rapid.IntRange(1, 3).Draw(t, "limit"))
 				},
+				"forget": func(t *rapid.T) {
+					if rapid.IntRange(0, 9).Draw(t, "rarely") == 0 {
+						m.forget(t)
+					}
+				},
 				"connect":       func(t *rapid.T) { m.d.connect(modelReader.Draw(t, "reader")) },
 				"leave":         func(t *rapid.T) { m.d.leave(modelReader.Draw(t, "reader")) },
 				"router":        func(*rapid.T) { m.save() },
@@ -277,7 +302,9 @@ func TestLedgerAsInTheModel(t *testing.T) {
 				},
 				"restart": func(t *rapid.T) {
 					m.save() // the router ends before the ledger
+					gone := m.d.gone
 					m.d = m.d.restart(dir)
+					m.d.gone = gone
 					if rapid.Bool().Draw(t, "armed") {
 						m.d.l.Arm()
 					}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"time"
 
 	"newswire/fanout/journal"
 )
@@ -139,7 +140,8 @@ func (l *Ledger) address(cancels []Cancel) (addressed []Cancel, err error) {
 	return addressed, nil
 }
 
-// forget drops a reader who was deleted from a message's audience.
+// forget drops a reader who was deleted from a message's audience. An
+// acknowledgement that came during the flight has ended the pair already.
 func (l *Ledger) forget(f flown) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -148,11 +150,13 @@ func (l *Ledger) forget(f flown) {
 	f.g.flight.Remove(uint32(f.reader))
 	l.flight = slices.DeleteFunc(l.flight, func(other flown) bool { return other == f })
 	e.dropEmpty()
-	e.read.Add(uint32(f.reader)) // may be there: an acknowledgement in flight leaves the rest to the landing
-	e.left--
-	l.pairs--
-	l.m.acks[howForgotten].Inc()
-	l.dirtiedLocked(e)
+	if e.read.Contains(uint32(f.reader)) {
+		e.left--
+		l.pairs--
+		l.dirtiedLocked(e)
+		return
+	}
+	l.forgetLocked(e, f.reader)
 }
 
 // Settle tells what became of the batch that Next gave last: whether Kafka has
@@ -193,6 +197,10 @@ func (l *Ledger) landLocked(f flown, handed bool) {
 	f.g.readers.Remove(r)
 	if handed {
 		e.handed.Add(r)
+		e.hands.note(time.Now())
+		if e.retracted && !acked {
+			l.cancelLocked(e, f.reader, CauseRetracted)
+		}
 	} else {
 		l.uncancelLocked(e, f.reader) // the acknowledgement wins: there is nothing to take back
 	}

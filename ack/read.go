@@ -43,7 +43,7 @@ func (l *Ledger) ackLocked(r journal.Reader, seq journal.Seq, now time.Time) err
 		l.m.acks[howUnknown].Inc()
 		return nil
 	}
-	if n, _ := e.attempts(r); n == 0 {
+	if !e.sent.Contains(uint32(r)) {
 		l.m.acks[howUnknown].Inc()
 		return nil
 	}
@@ -71,10 +71,15 @@ func (l *Ledger) Read(r journal.Reader, seqs []journal.Seq) error {
 // readLocked moves one pair to its final state, or tells the compensation
 // service when Kafka has it already.
 func (l *Ledger) readLocked(e *entry, r journal.Reader, now time.Time, how how) {
+	if e.forgotten.Contains(uint32(r)) {
+		l.m.acks[howUnknown].Inc() // a session that has outlived its reader
+		return
+	}
 	if !e.read.CheckedAdd(uint32(r)) {
 		l.m.acks[howAgain].Inc()
 		return
 	}
+	e.reads.note(now)
 	switch {
 	case e.handed.Contains(uint32(r)):
 		how = howLate

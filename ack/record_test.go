@@ -18,25 +18,30 @@ func bitmapOf(n int) *roaring.Bitmap {
 	return m
 }
 
-// records gives what the disk holds of an entry.
-func records(t tester, dir string, e *entry) (audience, progress []byte) {
+// onDisk gives what the disk holds of an entry.
+func onDisk(t tester, dir string, e *entry) (loaded *entry, audience, progress []byte) {
 	t.Helper()
 	d := &desk{t: t}
 	d.load(dir, usual)
 	defer d.close()
 	var u journal.Update
 	storeAudience(&u, e)
-	storeProgress(&u, e)
+	if !storeChanges(&u, e) {
+		t.Fatalf("the entry does not fit one update")
+	}
 	d.start("journal", d.j.Run)
 	d.must(d.j.ApplySync(t.(testing.TB).Context(), u))
 	d.must(d.j.View(func(v journal.View) (err error) {
+		if loaded, _, err = loadEntry(v, e.seq); err != nil {
+			return err
+		}
 		if audience, _, err = v.Get(journal.SpaceAudience.Seq(e.seq)); err != nil {
 			return err
 		}
 		progress, _, err = v.Get(journal.SpaceProgress.Seq(e.seq))
 		return err
 	}))
-	return audience, progress
+	return loaded, audience, progress
 }
 
 func busyEntry() *entry {
@@ -47,27 +52,33 @@ func busyEntry() *entry {
 	}
 	e.read.AddRange(1, 401)
 	e.handed.AddRange(300, 501)
-	e.left = 4500
+	e.forgotten.AddRange(600, 701)
+	e.reads.note(opened.Add(time.Second))
+	e.hands.note(opened.Add(time.Minute))
+	e.retracted = true
+	e.left = 4399
 	return e
 }
 
 func sameEntry(a, b *entry) bool {
-	return a.seq == b.seq && a.id == b.id && a.opened.Equal(b.opened) && a.left == b.left &&
+	return a.seq == b.seq && a.id == b.id && a.opened.Equal(b.opened) && a.left == b.left && a.retracted == b.retracted &&
 		a.audience.Equals(b.audience) && a.read.Equals(b.read) && a.handed.Equals(b.handed) &&
+		a.forgotten.Equals(b.forgotten) && a.sent.Equals(b.sent) && sameSpan(a.reads, b.reads) && sameSpan(a.hands, b.hands) &&
 		slices.EqualFunc(a.sends, b.sends, func(a, b send) bool {
-			return a.n == b.n && a.at.Equal(b.at) && a.readers.Equals(b.readers)
+			return a.n == b.n && a.at.Equal(b.at) && a.readers.Equals(b.readers) && a.serial == b.serial
 		})
 }
+
+func sameSpan(a, b span) bool { return a.first.Equal(b.first) && a.last.Equal(b.last) }
 
 func TestRecordsRoundTrip(t *testing.T) {
 	fresh := newEntry(1, journal.ID{Epoch: 65535, LSN: 1 << 63, Ordinal: 1 << 31}, time.UnixMicro(0), bitmapOf(1))
 	for name, e := range map[string]*entry{"fresh": fresh, "busy": busyEntry()} {
-		audience, progress := records(t, t.TempDir(), e)
-		got, err := decodeRecords(e.seq, audience, progress)
-		if err != nil || !sameEntry(got, e) {
-			t.Errorf("%s: decoded %+v, %v, want %+v", name, got, err, e)
+		got, audience, _ := onDisk(t, t.TempDir(), e)
+		if !sameEntry(got, e) {
+			t.Errorf("%s: loaded %+v, want %+v", name, got, e)
 		}
-		got, err = decodeRecords(e.seq, audience, nil)
+		got, err := decodeRecords(e.seq, audience, nil)
 		if err != nil || got.left != int(e.audience.GetCardinality()) || len(got.sends) > 0 {
 			t.Errorf("%s: without progress decoded %+v, %v", name, got, err)
 		}
@@ -75,7 +86,7 @@ func TestRecordsRoundTrip(t *testing.T) {
 }
 
 func TestDamagedRecordsAreRefused(t *testing.T) {
-	audience, progress := records(t, t.TempDir(), busyEntry())
+	_, audience, progress := onDisk(t, t.TempDir(), busyEntry())
 	for n := range len(audience) {
 		if _, err := decodeRecords(7, audience[:n], progress); err == nil {
 			t.Fatalf("an audience record cut to %d of %d bytes was taken", n, len(audience))
@@ -91,6 +102,9 @@ func TestDamagedRecordsAreRefused(t *testing.T) {
 			t.Error("a record with a byte too many was taken")
 		}
 	}
+	if _, err := decodeSend(sendKey(1, 1), audience); err == nil {
+		t.Error("a send that is none was taken")
+	}
 	audience[0]++
 	if _, err := decodeRecords(7, audience, progress); err == nil {
 		t.Error("a record of an unknown version was taken")
@@ -99,7 +113,7 @@ func TestDamagedRecordsAreRefused(t *testing.T) {
 
 func FuzzDecodeRecords(f *testing.F) {
 	for _, e := range []*entry{newEntry(1, idAt(1), time.UnixMicro(5), bitmapOf(3)), busyEntry()} {
-		audience, progress := records(f, f.TempDir(), e)
+		_, audience, progress := onDisk(f, f.TempDir(), e)
 		f.Add(audience, progress)
 	}
 	f.Fuzz(func(t *testing.T, audience, progress []byte) {

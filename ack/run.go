@@ -63,59 +63,86 @@ func (l *Ledger) wokeUp(now time.Time) {
 func (l *Ledger) isDirty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.listed)+len(l.added) > 0
+	return len(l.listed)+len(l.added)+len(l.skips.ready) > 0 || l.retractableLocked()
 }
 
-// Bounds of one update, well within what the journal takes at once.
+// Bounds of one update, well within what the journal takes at once: what is put
+// in last may be a bitmap of a megabyte.
 const (
 	maxFlush        = 1 << 20 // bytes
-	maxFlushEntries = 5000    // each up to three records; and as many cancels
+	maxFlushRecords = 20_000
 )
 
-// flush writes every account that has changed. Settled ones wait for the
-// record of their audience, which the router writes in its own time: the note
-// that a message is settled must not come before the one that it is open. At
-// the end there is nothing to wait for.
-func (l *Ledger) flush(last bool) error {
+func isFull(u *journal.Update) bool { return u.Size() >= maxFlush || u.Len() >= maxFlushRecords }
+
+// flush writes every account that has changed, and works off what has come up.
+// Settled accounts wait for the record of their audience, which the router
+// writes in its own time: the note that a message is settled must not come
+// before the one that it is open. At the end there is nothing to wait for, and
+// what has come up waits for the next start.
+func (l *Ledger) flush(last bool) (err error) {
 	recorded := journal.Seq(math.MaxUint64)
+	var retracted []journal.Seq
 	if !last {
-		err := l.j.View(func(v journal.View) error {
-			key, ok, err := v.Last(journal.SpaceAudience)
-			if recorded = 0; ok {
-				recorded = journal.SeqOf(key)
-			}
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("write ledger: %w", err)
+		if recorded, err = l.recorded(); err == nil {
+			retracted, err = l.workOff(recorded)
 		}
 	}
+	if err == nil {
+		err = l.write(recorded)
+	}
+	if err == nil && len(retracted) > 0 { // behind the cancels that it has led to
+		var u journal.Update
+		for _, seq := range retracted {
+			u.Delete(journal.SpaceRetracts.Seq(seq))
+		}
+		err = l.apply(u, nil)
+	}
+	if err == nil && !last {
+		err = l.sumUp(recorded)
+	}
+	if err != nil {
+		return fmt.Errorf("write ledger: %w", err)
+	}
+	return nil
+}
+
+// write writes every account that has changed.
+func (l *Ledger) write(recorded journal.Seq) error {
 	for {
 		u, written := l.takeListed(recorded)
 		if u.Empty() {
 			l.release(written)
 			return nil
 		}
-		// Not with the caller's context: what was taken off the list is written,
-		// or the journal's error is returned.
-		err := l.j.Apply(context.Background(), u, func(err error) {
+		err := l.apply(u, func(err error) {
 			if err == nil {
 				l.release(written)
 			}
 		})
 		if err != nil {
-			return fmt.Errorf("write ledger: %w", err)
+			return err
 		}
 	}
 }
 
+// apply queues an update. It does not end with the caller's context: what was
+// taken off a list is written, or the journal's error is returned.
+func (l *Ledger) apply(u journal.Update, done func(error)) error {
+	if u.Empty() && done == nil {
+		return nil
+	}
+	return l.j.Apply(context.Background(), u, done)
+}
+
 // takeListed gives the next update, and the entries that it brings up to date.
 // Cancels come first: an account that was read late is never durable without
-// its cancel.
+// its cancel. What has left with the retention is not written again.
 func (l *Ledger) takeListed(recorded journal.Seq) (u journal.Update, written []*entry) {
+	oldest := l.j.Oldest()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := min(len(l.added), maxFlushEntries)
+	n := min(len(l.added), maxFlushRecords)
 	for _, c := range l.added[:n] {
 		storeCancel(&u, c)
 	}
@@ -125,12 +152,13 @@ func (l *Ledger) takeListed(recorded journal.Seq) (u journal.Update, written []*
 	}
 	var rest []*entry
 	for _, e := range l.listed {
-		if len(written) == maxFlushEntries || u.Size() >= maxFlush || e.settled() && e.seq > recorded {
+		if isFull(&u) || e.settled() && e.seq > recorded {
 			rest = append(rest, e)
 			continue
 		}
-		if e.dirty {
-			storeProgress(&u, e)
+		if e.dirty && e.seq >= oldest && !storeChanges(&u, e) {
+			rest = append(rest, e) // more of it comes with the next update
+			continue
 		}
 		e.dirty, e.listed = false, false
 		e.writing++
@@ -149,6 +177,8 @@ func (l *Ledger) release(written []*entry) {
 		if e.settled() && !e.listed && e.writing == 0 && len(e.givenUp) == 0 && l.entries[e.seq] == e {
 			delete(l.entries, e.seq)
 			delete(l.ids, e.id)
+			l.forgetRowLocked(e)
+			l.uncountLocked(e)
 			l.released++
 			l.releases++
 		}

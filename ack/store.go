@@ -14,11 +14,14 @@ import (
 // errDamaged reports a ledger record that no version has written.
 var errDamaged = errors.New("ledger record damaged")
 
-// recordVersion stands first in both records of an entry.
+// recordVersion stands first in the records of an entry.
 const recordVersion byte = 1
 
 // maxIDText is the length of an ID in a record.
 const maxIDText = 28
+
+// flagRetracted is of an entry's progress.
+const flagRetracted byte = 1
 
 // storeAudience writes what never changes about an entry.
 func storeAudience(u *journal.Update, e *entry) {
@@ -27,16 +30,53 @@ func storeAudience(u *journal.Update, e *entry) {
 	u.Set(journal.SpaceAudience.Seq(e.seq), appendBitmap(b, e.audience))
 }
 
-// storeProgress writes what has changed about an entry.
-func storeProgress(u *journal.Update, e *entry) {
-	b := binary.AppendUvarint([]byte{recordVersion}, uint64(len(e.sends)))
-	for _, s := range e.sends {
-		b = binary.AppendUvarint(b, uint64(s.n))
-		b = binary.AppendVarint(b, s.at.UnixMicro())
-		b = appendBitmap(b, s.readers)
+// storeChanges writes what has changed about an entry, at most until the
+// update is full; false when there is more.
+func storeChanges(u *journal.Update, e *entry) (whole bool) {
+	for ; len(e.dropped) > 0; e.dropped = e.dropped[1:] {
+		if isFull(u) {
+			return false
+		}
+		u.Delete(sendKey(e.seq, e.dropped[0]))
 	}
-	b = appendBitmap(b, e.read)
-	b = appendBitmap(b, e.handed)
+	e.dropped = nil
+	for i := range e.sends {
+		s := &e.sends[i]
+		if !s.dirty {
+			continue
+		}
+		if isFull(u) {
+			return false
+		}
+		b := binary.AppendUvarint([]byte{recordVersion}, uint64(s.n))
+		b = binary.AppendVarint(b, s.at.UnixMicro())
+		u.Set(sendKey(e.seq, s.serial), appendBitmap(b, s.readers))
+		s.dirty = false
+	}
+	if isFull(u) {
+		return false
+	}
+	storeProgress(u, e)
+	return true
+}
+
+func sendKey(seq journal.Seq, serial uint32) []byte {
+	return binary.BigEndian.AppendUint32(journal.SpaceSends.Seq(seq), serial)
+}
+
+// storeProgress writes what became of an entry's copies.
+func storeProgress(u *journal.Update, e *entry) {
+	var flags byte
+	if e.retracted {
+		flags |= flagRetracted
+	}
+	b := []byte{recordVersion, flags}
+	for _, at := range []time.Time{e.reads.first, e.reads.last, e.hands.first, e.hands.last} {
+		b = appendTime(b, at)
+	}
+	for _, m := range []*roaring.Bitmap{e.read, e.handed, e.forgotten} {
+		b = appendBitmap(b, m)
+	}
 	u.Set(journal.SpaceProgress.Seq(e.seq), b)
 	if !e.settled() {
 		return
@@ -62,7 +102,40 @@ func loadEntry(v journal.View, seq journal.Seq) (e *entry, ok bool, err error) {
 	if e, err = decodeRecords(seq, audience, progress); err != nil {
 		return nil, false, fmt.Errorf("ledger entry %d: %w", seq, err)
 	}
+	if err := loadSends(v, e); err != nil {
+		return nil, false, fmt.Errorf("ledger entry %d: %w", seq, err)
+	}
 	return e, true, nil
+}
+
+// loadSends reads what was written to whom.
+func loadSends(v journal.View, e *entry) error {
+	err := v.Scan(journal.SpaceSends, journal.SpaceSends.Seq(e.seq), func(key, value []byte) (bool, error) {
+		if journal.SeqOf(key) != e.seq {
+			return false, nil
+		}
+		s, err := decodeSend(key, value)
+		if err != nil {
+			return false, err
+		}
+		e.sends = append(e.sends, s)
+		e.sent.Or(s.readers)
+		e.serial = max(e.serial, s.serial)
+		return true, nil
+	})
+	e.sortSends()
+	return err
+}
+
+func decodeSend(key, value []byte) (send, error) {
+	r := decoder{journal.Decoder{Rest: value}}
+	r.version()
+	s := send{n: int(r.Uvarint()), at: time.UnixMicro(r.Varint()), readers: r.bitmap()}
+	if !r.Whole() || len(key) != 1+8+4 {
+		return send{}, errDamaged
+	}
+	s.serial = binary.BigEndian.Uint32(key[9:])
+	return s, nil
 }
 
 // decodeRecords builds an entry from its two records; progress is empty while
@@ -85,16 +158,24 @@ func decodeRecords(seq journal.Seq, audience, progress []byte) (*entry, error) {
 	}
 	r = decoder{journal.Decoder{Rest: progress}}
 	r.version()
-	for n := r.Uvarint(); n > 0 && !r.Bad; n-- {
-		e.sends = append(e.sends, send{n: int(r.Uvarint()), at: time.UnixMicro(r.Varint()), readers: r.bitmap()})
+	e.retracted = r.Byte()&flagRetracted != 0
+	for _, at := range []*time.Time{&e.reads.first, &e.reads.last, &e.hands.first, &e.hands.last} {
+		*at = r.time()
 	}
-	e.read, e.handed = r.bitmap(), r.bitmap()
+	e.read, e.handed, e.forgotten = r.bitmap(), r.bitmap(), r.bitmap()
 	if !r.Whole() {
 		return nil, errDamaged
 	}
-	done := roaring.Or(e.read, e.handed)
-	e.left = int(e.audience.GetCardinality() - e.audience.AndCardinality(done))
+	e.left = int(e.pending(e.audience).GetCardinality())
 	return e, nil
+}
+
+// appendTime writes a time, zero for none.
+func appendTime(b []byte, at time.Time) []byte {
+	if at.IsZero() {
+		return binary.AppendVarint(b, 0)
+	}
+	return binary.AppendVarint(b, at.UnixMicro())
 }
 
 func appendBitmap(b []byte, m *roaring.Bitmap) []byte {
@@ -113,6 +194,14 @@ func (d *decoder) version() {
 	if b := d.Take(1); b != nil && b[0] != recordVersion {
 		d.Bad = true
 	}
+}
+
+// time reads what appendTime wrote.
+func (d *decoder) time() time.Time {
+	if at := d.Varint(); at != 0 {
+		return time.UnixMicro(at)
+	}
+	return time.Time{}
 }
 
 // bitmap reads a bitmap that shares nothing with the record.

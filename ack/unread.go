@@ -15,21 +15,22 @@ func (l *Ledger) Unread(r journal.Reader, after journal.Seq, limit int) (found [
 	if limit <= 0 {
 		return nil, after, nil
 	}
+	oldest := l.j.Oldest()
 	l.mu.Lock()
 	floor := l.floors[r]
-	from := max(after+1, floor)
+	from := max(after+1, floor, oldest)
 	through = l.opened
 	start, _ := slices.BinarySearchFunc(l.open, from, func(e *entry, seq journal.Seq) int { return cmp.Compare(e.seq, seq) })
 	for _, e := range l.open[start:] {
 		if len(found) == limit {
 			break
 		}
-		if l.entries[e.seq] == e && e.audience.Contains(uint32(r)) && !e.read.Contains(uint32(r)) {
+		if l.entries[e.seq] == e && e.audience.Contains(uint32(r)) && e.isUnread(r) {
 			found = append(found, l.replayLocked(e, r))
 		}
 	}
 	l.mu.Unlock()
-	settled, err := l.unreadOnDisk(r, from, limit)
+	settled, err := l.unreadOnDisk(r, from, through, limit)
 	if err != nil {
 		return nil, 0, fmt.Errorf("unread of reader %d: %w", r, err)
 	}
@@ -63,10 +64,19 @@ func (l *Ledger) replayLocked(e *entry, r journal.Reader) journal.Attempt {
 	return journal.Attempt{Seq: e.seq, N: max(n, 1), Replay: true}
 }
 
+// isUnread tells whether a reader of the audience has not read the message.
+func (e *entry) isUnread(r journal.Reader) bool {
+	return !e.read.Contains(uint32(r)) && !e.forgotten.Contains(uint32(r))
+}
+
 // unreadOnDisk finds unread messages among those that are settled.
-func (l *Ledger) unreadOnDisk(r journal.Reader, from journal.Seq, limit int) (found []journal.Attempt, err error) {
+func (l *Ledger) unreadOnDisk(r journal.Reader, from, through journal.Seq, limit int) (found []journal.Attempt, err error) {
 	for {
-		seqs, err := l.settledUnread(r, from, limit)
+		var seqs []journal.Seq
+		err := l.j.View(func(v journal.View) (err error) {
+			seqs, err = (&search{v: v, reader: uint32(r)}).find(from, through, limit)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -80,24 +90,6 @@ func (l *Ledger) unreadOnDisk(r journal.Reader, from journal.Seq, limit int) (fo
 	}
 }
 
-// settledUnread gives the first messages from a place on whose record says
-// that the reader has not read them.
-func (l *Ledger) settledUnread(r journal.Reader, from journal.Seq, limit int) (seqs []journal.Seq, err error) {
-	err = l.j.View(func(v journal.View) error {
-		return v.Scan(journal.SpaceUnread, journal.SpaceUnread.Seq(from), func(key, value []byte) (bool, error) {
-			d := decoder{journal.Decoder{Rest: value}}
-			if d.bitmap().Contains(uint32(r)) {
-				seqs = append(seqs, journal.SeqOf(key))
-			}
-			if d.Bad {
-				return false, fmt.Errorf("unread of %d: %w", journal.SeqOf(key), errDamaged)
-			}
-			return len(seqs) < limit, nil
-		})
-	})
-	return seqs, err
-}
-
 // stillUnread adds to found those that the reader has not read meanwhile.
 func (l *Ledger) stillUnread(found []journal.Attempt, r journal.Reader, seqs []journal.Seq) ([]journal.Attempt, error) {
 	l.mu.Lock()
@@ -107,7 +99,7 @@ func (l *Ledger) stillUnread(found []journal.Attempt, r journal.Reader, seqs []j
 		if err != nil {
 			return nil, err
 		}
-		if e != nil && !e.read.Contains(uint32(r)) {
+		if e != nil && e.isUnread(r) {
 			found = append(found, l.replayLocked(e, r))
 		}
 	}

@@ -58,6 +58,13 @@ type recorder struct {
 	mu        sync.Mutex // guards the rest
 	opened    []Delivery
 	delivered []Delivery
+	forgotten []journal.Reader
+}
+
+func (r *recorder) Forget(reader journal.Reader) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forgotten = append(r.forgotten, reader)
 }
 
 func (r *recorder) Open(u *journal.Update, seq journal.Seq, m *journal.Message, audience *roaring.Bitmap) {
@@ -100,7 +107,7 @@ func newEngine(t tester, dir string) *engine {
 	}
 	e := &engine{t: t, j: j, seen: new(recorder), lsn: j.Confirmed(), stopRouter: func() {}}
 	e.stopJournal = background(t, "journal", j.Run)
-	if e.readers, err = OpenReaders(j); err != nil {
+	if e.readers, err = OpenReaders(j, nil); err != nil {
 		t.Fatalf("OpenReaders: %v", err)
 	}
 	return e

@@ -10,17 +10,26 @@ import (
 
 	"newswire/fanout/journal"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/cespare/xxhash/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // Readers knows who reads: each reader's number and the tags it follows and
 // mutes, as they stand at the journal's head. Every change goes through Edit.
 type Readers struct {
 	j    *journal.Journal
+	m    *readerMetrics
 	last atomic.Uint32 // the highest number given out
 
 	stripes [256]stripe // a reader's stripe is the hash of its name
+
+	seenMu sync.Mutex      // guards seen
+	seen   *roaring.Bitmap // who was here since KeepTTL looked
 }
+
+type readerMetrics struct{ expired prometheus.Counter }
 
 // stripe holds the readers whose record was needed lately. Its lock is held
 // while a change gets its place in the journal, so that a reader's changes are
@@ -50,8 +59,11 @@ type record struct {
 }
 
 // OpenReaders finds the highest number that was given out. It starts nothing.
-func OpenReaders(j *journal.Journal) (*Readers, error) {
-	r := &Readers{j: j}
+func OpenReaders(j *journal.Journal, reg prometheus.Registerer) (*Readers, error) {
+	r := &Readers{j: j, seen: roaring.New(), m: &readerMetrics{promauto.With(reg).NewCounter(prometheus.CounterOpts{
+		Name: "newswire_readers_expired_total",
+		Help: "Readers who were forgotten because they had not come for ack.reader_ttl.",
+	})}}
 	err := j.View(func(v journal.View) error {
 		return v.Scan(journal.SpaceNames, nil, func(key, _ []byte) (bool, error) {
 			r.last.Store(max(r.last.Load(), binary.BigEndian.Uint32(key[1:])))
@@ -87,6 +99,15 @@ func (r *Readers) Edit(ctx context.Context, name string, e Edit, limit int) (Edi
 	s := r.stripe(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	edited, err := r.editLocked(ctx, s, name, e, limit)
+	if err == nil {
+		r.see(edited.Reader)
+	}
+	return edited, err
+}
+
+// editLocked is Edit under the lock of the reader's stripe.
+func (r *Readers) editLocked(ctx context.Context, s *stripe, name string, e Edit, limit int) (Edited, error) {
 	rd, err := r.getLocked(s, name)
 	if err != nil {
 		return Edited{}, err
@@ -135,6 +156,11 @@ func (r *Readers) Forget(ctx context.Context, name string) (Edited, error) {
 	s := r.stripe(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return r.forgetLocked(ctx, s, name)
+}
+
+// forgetLocked is Forget under the lock of the reader's stripe.
+func (r *Readers) forgetLocked(ctx context.Context, s *stripe, name string) (Edited, error) {
 	rd, err := r.getLocked(s, name)
 	if err != nil || rd.number == 0 {
 		return Edited{}, err
@@ -153,6 +179,7 @@ func (r *Readers) Forget(ctx context.Context, name string) (Edited, error) {
 }
 
 // Get gives a reader's number and sets; the number is 0 when it is not known.
+// Who asks is here.
 func (r *Readers) Get(name string) (journal.Reader, Sets, error) {
 	s := r.stripe(name)
 	s.mu.Lock()
@@ -161,6 +188,7 @@ func (r *Readers) Get(name string) (journal.Reader, Sets, error) {
 	if err != nil {
 		return 0, Sets{}, err
 	}
+	r.see(rd.number)
 	return rd.number, rd.sets.clone(), nil
 }
 

@@ -31,6 +31,9 @@ type Ledger interface {
 	// once for every message since the last start, in Seq order. The audience
 	// is shared from now on: nobody changes it.
 	Open(u *journal.Update, seq journal.Seq, m *journal.Message, audience *roaring.Bitmap)
+	// Forget ends what is owed to a reader who was deleted, behind all that it
+	// was in the audience of.
+	Forget(r journal.Reader)
 }
 
 // Pools carry messages to the readers who are connected.
@@ -296,6 +299,8 @@ func (r *Router) handOn(u *journal.Update, jn *join) {
 		r.pools.Deliver(Delivery{jn.entry.Seq, m, audience})
 		r.m.messages.Inc()
 		r.m.audience.Observe(float64(audience.GetCardinality()))
+	} else if c := jn.entry.Change; c.Forget {
+		r.ledger.Forget(c.Reader)
 	}
 	r.routed.Raise(jn.entry.Seq)
 }

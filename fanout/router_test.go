@@ -194,3 +194,23 @@ func TestWaitRoutedEndsWithItsContext(t *testing.T) {
 		t.Error("WaitRouted of what is not there returned nil")
 	}
 }
+
+// The ledger learns that a reader was deleted behind the messages that it was in
+// the audience of.
+func TestLedgerForgetsInOrder(t *testing.T) {
+	e := open(t, t.TempDir())
+	ann := e.edit("ann", Edit{Follow: []string{"t"}})
+	seq := e.publish("t")
+	e.forget("ann")
+	e.publish("t")
+	e.route()
+	e.routed()
+	e.seen.mu.Lock()
+	defer e.seen.mu.Unlock()
+	if len(e.seen.forgotten) != 1 || e.seen.forgotten[0] != ann.Reader {
+		t.Errorf("forgotten: %v, want %d", e.seen.forgotten, ann.Reader)
+	}
+	if n := len(e.seen.opened); n != 2 || e.seen.opened[0].Seq != seq || !e.seen.opened[0].Audience.Contains(uint32(ann.Reader)) {
+		t.Errorf("opened %+v", e.seen.opened)
+	}
+}

@@ -102,7 +102,7 @@ func newRig(t testing.TB, changes ...func(*settings)) *rig {
 	r.journal, err = journal.Open(journal.Config{Dir: t.TempDir(), Unsynced: true}, log, r.reg)
 	must(err)
 	t.Cleanup(func() { must(r.journal.Close()) })
-	r.readers, err = fanout.OpenReaders(r.journal)
+	r.readers, err = fanout.OpenReaders(r.journal, nil)
 	must(err)
 	r.ledger, err = ack.New(cfg.ack, r.journal, r.readers, log, r.reg)
 	must(err)

@@ -277,6 +277,17 @@ func (ps *Pools) Presence(of *roaring.Bitmap, lately time.Duration) (connected *
 	return connected, changed
 }
 
+// Connected gives the readers who are here now.
+func (ps *Pools) Connected() *roaring.Bitmap {
+	here := roaring.New()
+	for _, p := range ps.pools {
+		p.mu.Lock()
+		here.Or(p.online)
+		p.mu.Unlock()
+	}
+	return here
+}
+
 // sessions gives every session there is.
 func (ps *Pools) sessions() (all []*session) {
 	for _, p := range ps.pools {

@@ -103,8 +103,9 @@ func (j *Journal) AppendChange(ctx context.Context, c Change, u Update) (Seq, er
 }
 
 // Apply queues records; they become durable behind everything queued before,
-// and done, where given, is then called from the journal's goroutine. Nothing
-// is written, and done is not called, when Apply returns an error.
+// and done, where given, is then called from the journal's goroutine. It must
+// neither write to the journal nor wait: nothing becomes durable meanwhile.
+// Nothing is written, and done is not called, when Apply returns an error.
 func (j *Journal) Apply(ctx context.Context, u Update, done func(error)) error {
 	if err := u.oneTransaction(0); err != nil {
 		return fmt.Errorf("apply update: %w", err)

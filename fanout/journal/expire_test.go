@@ -14,7 +14,7 @@ func TestIDThatHasJustGoneIsNoGap(t *testing.T) {
 	mustSync(t, j)
 	expire := func(through Seq) {
 		t.Helper()
-		if _, err := j.Expire(deadline(t), time.Now(), through, func(*Update, Seq) {}); err != nil {
+		if _, err := j.Expire(deadline(t), time.Now(), through, func(*Update, Seq, *Message) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

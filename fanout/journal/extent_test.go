@@ -124,7 +124,10 @@ func TestExpireTakesSpooledCommitsFromTheFront(t *testing.T) {
 	mustSync(t, j)
 	var told []Seq
 	for _, through := range []Seq{3, 7, 12, 34, 35, 38, 50} {
-		_, err := j.Expire(deadline(t), time.Now(), through, func(_ *Update, seq Seq) { told = append(told, seq) })
+		_, err := j.Expire(deadline(t), time.Now(), through, func(_ *Update, seq Seq, _ *Message) error {
+			told = append(told, seq)
+			return nil
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -76,6 +76,7 @@ type Journal struct {
 	queued    int           // bytes in queue and in the batch being written
 	room      chan struct{} // closed when queued shrinks; nil while nobody waits
 	err       error         // why no more writes are taken
+	failed    error         // why what was taken will not be durable; nil in a journal that works or was closed
 
 	extents   extents
 	spool     *spool // the commit that is being spooled; nil: none is
@@ -257,7 +258,8 @@ func (j *Journal) Oldest() Seq {
 // Synced gives the Seq up to which entries are durable.
 func (j *Journal) Synced() Seq { return j.synced.At() }
 
-// WaitSynced returns once the entry at seq is durable.
+// WaitSynced returns once the entry at seq is durable; the error is ctx's or
+// the disk's.
 func (j *Journal) WaitSynced(ctx context.Context, seq Seq) error {
 	return j.synced.Wait(ctx, seq)
 }

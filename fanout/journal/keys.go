@@ -20,11 +20,17 @@ const (
 	SpaceReaders  Space = 'r' // fanout: reader's name -> number and sets
 	SpaceNames    Space = 'n' // fanout: reader's number -> name
 	SpaceRouted   Space = 'w' // fanout: -> Seq up to which everything is routed
+	SpaceSeen     Space = 't' // fanout: time -> readers who were seen from then on
 	SpaceAudience Space = 'l' // ack: Seq -> who shall have it
-	SpaceProgress Space = 'a' // ack: Seq -> sent, read, handed over
+	SpaceProgress Space = 'a' // ack: Seq -> read, handed over, forgotten
+	SpaceSends    Space = 'd' // ack: Seq, number -> one attempt: when, to whom
 	SpaceOpen     Space = 'o' // ack: Seq of a message that is not settled
 	SpaceUnread   Space = 'u' // ack: Seq of a settled message -> who has not read it
+	SpaceSkips    Space = 'v' // ack: level, block of Seqs -> who has not read all of it
 	SpaceCancels  Space = 'x' // ack: Seq, Reader -> hand-over to be taken back
+	SpaceHistory  Space = 'k' // ack: row, Seq -> a message of that row has an account
+	SpaceRetracts Space = 'y' // ack: Seq of a retraction that is not worked off -> row
+	SpaceTotals   Space = 'b' // ack: name -> what was ever opened, what has expired
 )
 
 // Key makes a key of a space from raw bytes.

@@ -223,7 +223,7 @@ func (s *modelled) expire(t *rapid.T) {
 	}
 	through := Seq(rapid.Uint64Range(uint64(s.m.oldest), uint64(last-1)).Draw(t, "through"))
 	must(t, s.j.WaitSynced(t.Context(), through))
-	gone, err := s.j.Expire(t.Context(), time.Now().Add(time.Hour), through, func(*Update, Seq) {})
+	gone, err := s.j.Expire(t.Context(), time.Now().Add(time.Hour), through, func(*Update, Seq, *Message) error { return nil })
 	must(t, err)
 	if want := int(through - s.m.oldest + 1); gone != want {
 		t.Fatalf("%d entries have expired, want %d", gone, want)

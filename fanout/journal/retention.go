@@ -15,7 +15,7 @@ const expireStep = 2000
 // behind through. with adds to each update what goes with a message. It gives
 // the number of entries that have gone. What large commits have left behind in
 // the states of rows is tidied on the way.
-func (j *Journal) Expire(ctx context.Context, cutoff time.Time, through Seq, with func(u *Update, seq Seq)) (gone int, err error) {
+func (j *Journal) Expire(ctx context.Context, cutoff time.Time, through Seq, with func(u *Update, seq Seq, m *Message) error) (gone int, err error) {
 	if err := j.mendRows(ctx); err != nil {
 		return 0, fmt.Errorf("expire journal: %w", err)
 	}
@@ -77,7 +77,7 @@ func (xs extents) behind(last Seq) extents {
 
 // expired adds one step's removals to u; last is the Seq of the last of them,
 // 0 when there is none, and id that of the last message that has gone then.
-func (j *Journal) expired(u *Update, cutoff time.Time, through Seq, with func(u *Update, seq Seq)) (last Seq, id ID, err error) {
+func (j *Journal) expired(u *Update, cutoff time.Time, through Seq, with func(u *Update, seq Seq, m *Message) error) (last Seq, id ID, err error) {
 	synced := j.synced.At()
 	j.mu.Lock()
 	from, xs := j.oldest, j.extents
@@ -102,7 +102,9 @@ func (j *Journal) expired(u *Update, cutoff time.Time, through Seq, with func(u 
 				if !spooled {
 					u.Delete(idKey(e.Message.ID))
 				}
-				with(u, found.seq)
+				if err := with(u, found.seq, e.Message); err != nil {
+					return false, err
+				}
 				if e.Message.ID.Compare(id) > 0 {
 					id = e.Message.ID
 				}

@@ -58,7 +58,7 @@ func weight(e Entry) int {
 }
 
 // Next gives the entries behind after, at least one and at most limit, in
-// order. It waits for one to come; the error is ctx's or the database's. Behind
+// order. It waits for one to come; the error is ctx's or the disk's. Behind
 // what is no longer kept it goes on with the oldest entry. What was spooled
 // comes from the disk, so it is given once it is durable.
 func (j *Journal) Next(ctx context.Context, after Seq, limit int) ([]Entry, error) {
@@ -77,6 +77,10 @@ func (j *Journal) Next(ctx context.Context, after Seq, limit int) ([]Entry, erro
 				return nil, err
 			}
 			return j.Range(after, min(after+Seq(limit), before-1))
+		}
+		if j.failed != nil {
+			defer j.mu.Unlock()
+			return nil, j.failed
 		}
 		if j.grown == nil {
 			j.grown = make(chan struct{})

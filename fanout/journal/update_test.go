@@ -287,6 +287,7 @@ func TestRunEndsWhileOthersGoOnWriting(t *testing.T) {
 	}
 }
 
+// Who waits for what will not come, before or after the fault, learns of it.
 func TestFailedWriteReachesEverybody(t *testing.T) {
 	j, _ := open(t, t.TempDir())
 	c := commit(1, 0x10, 1, 10)
@@ -298,12 +299,23 @@ func TestFailedWriteReachesEverybody(t *testing.T) {
 	if err := j.db.Close(); err != nil { // as a disk that takes nothing more
 		t.Fatal(err)
 	}
+	waiters := make(chan error, 2)
+	go func() { waiters <- j.WaitSynced(t.Context(), 1) }()
+	go func() {
+		_, err := j.Next(t.Context(), j.Head(), 1)
+		waiters <- err
+	}()
 	failed := j.Run(t.Context())
 	if failed == nil || errors.Is(failed, ErrClosed) {
 		t.Fatalf("Run = %v, want the fault", failed)
 	}
 	if err := <-told; !errors.Is(err, failed) {
 		t.Errorf("done(%v), want %v", err, failed)
+	}
+	for range cap(waiters) {
+		if err := <-waiters; !errors.Is(err, failed) {
+			t.Errorf("who waited got %v, want %v", err, failed)
+		}
 	}
 	everyWrite(t, j, failed)
 	if got := j.Confirmed(); got != 0 {

@@ -10,7 +10,8 @@ import (
 type Watermark struct {
 	mu      sync.Mutex
 	at      Seq
-	reached chan struct{} // closed and dropped when at rises; nil while nobody waits
+	failed  error         // why it rises no more
+	reached chan struct{} // closed and dropped when at rises or failed is set; nil while nobody waits
 }
 
 // At gives the present position.
@@ -28,19 +29,36 @@ func (w *Watermark) Raise(seq Seq) {
 		return
 	}
 	w.at = seq
+	w.wakeLocked()
+}
+
+// Fail tells who waits that the position rises no more.
+func (w *Watermark) Fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failed = err
+	w.wakeLocked()
+}
+
+func (w *Watermark) wakeLocked() {
 	if w.reached != nil {
 		close(w.reached)
 		w.reached = nil
 	}
 }
 
-// Wait returns once the position is at or past seq, or with ctx's error.
+// Wait returns once the position is at or past seq, or with ctx's error, or
+// with the one that was given to Fail.
 func (w *Watermark) Wait(ctx context.Context, seq Seq) error {
 	for {
 		w.mu.Lock()
 		if w.at >= seq {
 			w.mu.Unlock()
 			return nil
+		}
+		if w.failed != nil {
+			defer w.mu.Unlock()
+			return w.failed
 		}
 		if w.reached == nil {
 			w.reached = make(chan struct{})

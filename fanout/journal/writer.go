@@ -115,6 +115,7 @@ func (j *Journal) Run(ctx context.Context) error {
 		if err := j.commit(batch); err != nil {
 			err = fmt.Errorf("write journal: %w", err)
 			j.seal(err)
+			j.fail(err)
 			for _, it := range append(batch, j.takeQueue()...) {
 				if it.done != nil {
 					it.done(err)
@@ -140,6 +141,15 @@ func (j *Journal) seal(why error) {
 	defer j.mu.Unlock()
 	j.err = why
 	j.wakeWritersLocked()
+}
+
+// fail wakes who waits for what will not come.
+func (j *Journal) fail(err error) {
+	j.synced.Fail(err)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.failed = err
+	j.grownLocked()
 }
 
 func (j *Journal) wakeWritersLocked() {

@@ -108,6 +108,7 @@ type engine struct {
 
 	listener *cdc.Listener
 	journal  *journal.Journal
+	readers  *fanout.Readers
 	router   *fanout.Router
 	pools    *gateway.Pools
 	gateway  *gateway.Gateway
@@ -120,10 +121,11 @@ type engine struct {
 
 func build(cfg config.Config, source cdc.Config, j *held, log *slog.Logger, opts Options) (*engine, error) {
 	e := &engine{cfg: cfg, opts: opts, log: log, registry: j.registry, journal: j.journal, started: time.Now(), resyncs: make(chan resyncRequest)}
-	readers, err := fanout.OpenReaders(e.journal)
+	readers, err := fanout.OpenReaders(e.journal, e.registry)
 	if err != nil {
 		return nil, err
 	}
+	e.readers = readers
 	if e.listener, err = cdc.New(source, e.journal, log, e.registry); err != nil {
 		return nil, err
 	}
@@ -222,6 +224,14 @@ func (c courier) Presence(of *roaring.Bitmap, lately time.Duration) ack.Presence
 	connected, changed := c.Pools.Presence(of, lately)
 	return ack.Presence{Connected: connected, Changed: changed}
 }
+
+// presence lets the readers' keeper ask the pools and the ledger.
+type presence struct {
+	*gateway.Pools
+	ledger *ack.Ledger
+}
+
+func (p presence) Pending(of *roaring.Bitmap) *roaring.Bitmap { return p.ledger.Pending(of) }
 
 // reasons tells why the engine is not ready; none when it is.
 func (e *engine) reasons() (why []string) {

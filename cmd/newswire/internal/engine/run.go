@@ -64,6 +64,9 @@ func (e *engine) run(ctx context.Context) error {
 	sender := ss.start("hand-over", e.sender.Run)
 	router := ss.start("router", e.router.Run)
 	gate := ss.start("gateway", e.gateway.Run)
+	readers := ss.start("readers", func(ctx context.Context) error {
+		return e.readers.KeepTTL(ctx, e.cfg.Ack.ReaderTTL, presence{e.pools, e.ledger})
+	})
 	admin := ss.start("admin", e.admin.run)
 	listener := ss.start("listener", e.intake)
 	watch := ss.start("watch", e.watch)
@@ -77,6 +80,7 @@ func (e *engine) run(ctx context.Context) error {
 	listener.end()
 	router.end()
 	gate.end()
+	readers.end()
 	sender.end()
 	ledger.end()
 	pools.end()

@@ -1,0 +1,211 @@
+package fanout
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"newswire/fanout/journal"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// When a reader was last here is known to a part of the time after which it is
+// forgotten: for each such part there is one record, of all who were here in
+// it. So a visit costs no write, and who has stayed away is a difference of
+// sets. Only time in which the engine ran counts: nobody could come in the rest.
+
+// seenParts is how many parts the time has.
+const seenParts = 32
+
+// seenPart is one part: from when until when the engine looked, and who came.
+type seenPart struct {
+	from, until time.Time
+	readers     *roaring.Bitmap
+}
+
+// lasted is how long the engine looked.
+func (p seenPart) lasted() time.Duration { return max(0, p.until.Sub(p.from)) }
+
+func (p seenPart) key() []byte { return journal.SpaceSeen.Seq(journal.Seq(p.from.UnixMicro())) }
+
+func (p seenPart) store(u *journal.Update) {
+	raw, err := p.readers.ToBytes()
+	if err != nil { // writing to memory cannot fail
+		panic(err)
+	}
+	u.Set(p.key(), append(binary.AppendVarint(nil, p.until.UnixMicro()), raw...))
+}
+
+func decodeSeen(key, value []byte) (p seenPart, err error) {
+	d := journal.Decoder{Rest: value}
+	p = seenPart{time.UnixMicro(int64(journal.SeqOf(key))), time.UnixMicro(d.Varint()), roaring.New()}
+	if err := p.readers.UnmarshalBinary(d.Rest); err != nil || d.Bad {
+		return p, fmt.Errorf("who was seen from %s on: %w", p.from, journal.ErrDamaged)
+	}
+	return p, nil
+}
+
+// see notes that a reader is here.
+func (r *Readers) see(number journal.Reader) {
+	if number == 0 {
+		return
+	}
+	r.seenMu.Lock()
+	defer r.seenMu.Unlock()
+	r.seen.Add(uint32(number))
+}
+
+// takeSeen gives who was here since it was called last.
+func (r *Readers) takeSeen() *roaring.Bitmap {
+	r.seenMu.Lock()
+	defer r.seenMu.Unlock()
+	seen := r.seen
+	r.seen = roaring.New()
+	return seen
+}
+
+// Presence knows who is here and what is owed.
+type Presence interface {
+	// Connected gives the readers who are here now.
+	Connected() *roaring.Bitmap
+	// Pending gives those of some readers to whom anything is still owed.
+	Pending(of *roaring.Bitmap) *roaring.Bitmap
+}
+
+// looks is how often a reader who is here is noted in each part.
+const looks = 4
+
+// KeepTTL forgets readers who have not come for ttl, until ctx ends. First a
+// reader loses its tags, and so gets nothing new; once nothing is owed to it
+// any more it is forgotten: what was meant for it has then gone where it can
+// still be reached. The error is the journal's.
+func (r *Readers) KeepTTL(ctx context.Context, ttl time.Duration, who Presence) error {
+	part := max(ttl/seenParts, time.Millisecond)
+	tick := time.NewTicker(min(max(part/looks, time.Millisecond), time.Minute))
+	defer tick.Stop()
+	now := seenPart{time.Now(), time.Now(), roaring.New()}
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			now.readers.Or(r.takeSeen())
+			now.until = time.Now()
+			return r.saveSeen(context.WithoutCancel(ctx), now)
+		}
+		now.readers.Or(r.takeSeen())
+		now.readers.Or(who.Connected())
+		now.until = time.Now()
+		err := r.saveSeen(ctx, now)
+		if err == nil && now.lasted() >= part {
+			now = seenPart{now.until, now.until, roaring.New()}
+			err = r.forgetAbsent(ctx, ttl, who)
+		}
+		if ctx.Err() != nil {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("forget readers who have not come for %s: %w", ttl, err)
+		}
+	}
+}
+
+func (r *Readers) saveSeen(ctx context.Context, p seenPart) error {
+	var u journal.Update
+	p.readers.RunOptimize()
+	p.store(&u)
+	return r.j.ApplySync(ctx, u)
+}
+
+// forgetAbsent looks at everybody once.
+func (r *Readers) forgetAbsent(ctx context.Context, ttl time.Duration, who Presence) error {
+	seen, long, err := r.seenFor(ctx, ttl)
+	if err != nil || !long {
+		return err
+	}
+	absent := make(map[journal.Reader]string)
+	numbers := roaring.New()
+	err = r.j.View(func(v journal.View) error {
+		return v.Scan(journal.SpaceNames, nil, func(key, name []byte) (bool, error) {
+			if n := binary.BigEndian.Uint32(key[1:]); len(name) > 0 && !seen.Contains(n) {
+				absent[journal.Reader(n)] = string(name)
+				numbers.Add(n)
+			}
+			return true, ctx.Err()
+		})
+	})
+	if err != nil {
+		return err
+	}
+	numbers.AndNot(who.Connected())
+	owed := who.Pending(numbers)
+	gone := 0
+	for it := numbers.Iterator(); it.HasNext() && err == nil; {
+		n := it.Next()
+		var forgotten bool
+		forgotten, err = r.retire(ctx, absent[journal.Reader(n)], journal.Reader(n), owed.Contains(n))
+		if forgotten {
+			gone++
+		}
+	}
+	r.m.expired.Add(float64(gone))
+	return err
+}
+
+// seenFor gives who was here in the last ttl of the engine's running; long is
+// false when it has not run for that long. What lies before is removed.
+func (r *Readers) seenFor(ctx context.Context, ttl time.Duration) (seen *roaring.Bitmap, long bool, err error) {
+	var parts []seenPart
+	err = r.j.View(func(v journal.View) error {
+		return v.Scan(journal.SpaceSeen, nil, func(key, value []byte) (bool, error) {
+			p, err := decodeSeen(key, value)
+			parts = append(parts, p)
+			return true, err
+		})
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	seen = roaring.New()
+	var ran time.Duration
+	var u journal.Update
+	for i := len(parts) - 1; i >= 0; i-- {
+		if ran >= ttl {
+			u.Delete(parts[i].key())
+			continue
+		}
+		seen.Or(parts[i].readers)
+		ran += parts[i].lasted()
+	}
+	if !u.Empty() {
+		err = r.j.Apply(ctx, u, nil)
+	}
+	return seen, ran >= ttl, err
+}
+
+// retire takes the tags of a reader who has stayed away, or forgets who has
+// none any more and is owed nothing. Who has come in this moment stays.
+func (r *Readers) retire(ctx context.Context, name string, number journal.Reader, owed bool) (forgotten bool, err error) {
+	s := r.stripe(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rd, err := r.getLocked(s, name)
+	if err != nil || rd.number != number {
+		return false, err
+	}
+	r.seenMu.Lock()
+	here := r.seen.Contains(uint32(number))
+	r.seenMu.Unlock()
+	switch {
+	case here:
+		return false, nil
+	case len(rd.sets.Follow)+len(rd.sets.Mute) == 0 && !owed:
+		_, err := r.forgetLocked(ctx, s, name)
+		return err == nil, err
+	case len(rd.sets.Follow)+len(rd.sets.Mute) > 0:
+		_, err := r.editLocked(ctx, s, name, Edit{SetFollow: new([]string), SetMute: new([]string)}, 0)
+		return false, err
+	}
+	return false, nil
+}
