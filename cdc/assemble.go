@@ -36,7 +36,8 @@ type assembler struct {
 	tables    map[name]*table
 	queried   []*table // those whose tags a query tells, as configured
 	shapes    shapes
-	epoch     uint16
+	source    journal.Source // tells the epoch of each commit
+	epoch     uint16         // of the open transaction
 	metrics   *metrics
 	journal   Journal
 	relations map[uint32]shape // by the server's number
@@ -66,15 +67,16 @@ type shape struct {
 
 func (s shape) mapped() bool { return s.relation != nil || s.misfit != nil }
 
-func newAssembler(tables []*table, s shapes, epoch uint16, j Journal, m *metrics) *assembler {
+func newAssembler(tables []*table, s shapes, source journal.Source, j Journal, m *metrics) *assembler {
 	a := &assembler{
 		tables:    make(map[name]*table),
 		shapes:    s,
-		epoch:     epoch,
+		source:    source,
+		epoch:     source.Epoch,
 		metrics:   m,
 		journal:   j,
 		relations: make(map[uint32]shape),
-		rows:      rowBook{journal: j, epoch: epoch},
+		rows:      rowBook{journal: j, epoch: source.Epoch},
 	}
 	for _, t := range tables {
 		a.tables[t.name] = t
@@ -123,6 +125,8 @@ func (a *assembler) begin(m *pglogrepl.BeginMessage) error {
 	if a.open != nil {
 		return fmt.Errorf("begin %s within transaction %s: %w", m.FinalLSN, a.open.LSN, ErrMalformed)
 	}
+	a.epoch = a.source.EpochAt(journal.LSN(m.FinalLSN))
+	a.rows.epoch = a.epoch
 	a.open = &journal.Commit{
 		Epoch: a.epoch,
 		LSN:   journal.LSN(m.FinalLSN),

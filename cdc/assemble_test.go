@@ -28,7 +28,7 @@ func testAssembler(confirmed journal.LSN) *assembler {
 	tables := []*table{newTable(0, name{"public", "articles"}, Table{Tags: Tags{Column: "title"}})}
 	j := newMemJournal()
 	j.confirmed = confirmed
-	return newAssembler(tables, textShapes{}, 3, j, newMetrics(prometheus.NewRegistry()))
+	return newAssembler(tables, textShapes{}, journal.Source{Epoch: 3}, j, newMetrics(prometheus.NewRegistry()))
 }
 
 // steps feeds wire messages until the first error.

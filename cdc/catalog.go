@@ -64,6 +64,12 @@ type slotState struct {
 	here          bool // in the database that we are connected to
 	active        bool
 	activePID     int32
+	application   string // of the one who reads it; "" where we may not see it
+	address       string // of the same; "" for a local one
+	invalidation  string // why it is lost, from version 17 on
+	recovery      bool   // the server is a standby
+	systemID      string
+	timeline      int32 // 0 on a standby
 	walStatus     string
 	confirmed     journal.LSN
 	retained      int64
@@ -84,10 +90,16 @@ SELECT s.slot_name IS NOT NULL, coalesce(s.plugin, ''), coalesce(s.database, '')
        coalesce(pos.lsn - s.restart_lsn, 0)::bigint, s.safe_wal_size,
        coalesce(pos.lsn - '0/0'::pg_lsn, 0)::bigint,
        (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'),
-       ` + serverClock + `
+       ` + serverClock + `,
+       coalesce(a.application_name, ''), coalesce(pg_catalog.host(a.client_addr), ''),
+       coalesce(pg_catalog.to_jsonb(s) ->> 'invalidation_reason', ''),
+       pg_catalog.pg_is_in_recovery(), (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
+       CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0
+            ELSE ('x' || substr(pg_catalog.pg_walfile_name(pos.lsn), 1, 8))::bit(32)::int END
 FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                   ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) pos
-LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1`
+LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1
+LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid`
 
 // slot tells how the slot stands.
 func (c *catalog) slot(ctx context.Context) (s slotState, err error) {
@@ -101,7 +113,8 @@ func (c *catalog) slot(ctx context.Context) (s slotState, err error) {
 func readSlot(ctx context.Context, conn *pgx.Conn, slot string) (s slotState, err error) {
 	var confirmed, serverPos, timeout, now int64
 	err = conn.QueryRow(ctx, slotQuery, slot).Scan(&s.exists, &s.plugin, &s.database, &s.here,
-		&s.active, &s.activePID, &s.walStatus, &confirmed, &s.retained, &s.safe, &serverPos, &timeout, &now)
+		&s.active, &s.activePID, &s.walStatus, &confirmed, &s.retained, &s.safe, &serverPos, &timeout, &now,
+		&s.application, &s.address, &s.invalidation, &s.recovery, &s.systemID, &s.timeline)
 	if err != nil {
 		return s, fmt.Errorf("read slot %q: %w", slot, err)
 	}
@@ -114,12 +127,36 @@ func readSlot(ctx context.Context, conn *pgx.Conn, slot string) (s slotState, er
 // lost tells a slot whose log PostgreSQL has removed. That is final.
 func (s slotState) lost() bool { return s.walStatus == "lost" }
 
+// lostHow tells in a sentence why the slot is lost.
+func (s slotState) lostHow(slot string) string {
+	why := "PostgreSQL has removed log that it needed (max_slot_wal_keep_size)"
+	switch s.invalidation {
+	case "", "wal_removed":
+	case "idle_timeout":
+		why = "nobody has read it for longer than idle_replication_slot_timeout"
+	case "rows_removed":
+		why = "rows of the system catalogs that it needed were removed (hot_standby_feedback is off)"
+	case "wal_level_insufficient":
+		why = "wal_level was not logical for a time"
+	default:
+		why = "PostgreSQL gives " + s.invalidation + " as the reason"
+	}
+	return fmt.Sprintf("replication slot %q is lost: %s", slot, why)
+}
+
 // inUse tells in a sentence who has the slot.
 func (s slotState) inUse(slot string) error {
 	if s.activePID == 0 {
 		return fmt.Errorf("replication slot %q is being read by another process; waiting for it to end", slot)
 	}
-	return fmt.Errorf("replication slot %q is being read by the PostgreSQL process %d, of another newswire perhaps; waiting for it to end", slot, s.activePID)
+	reader := fmt.Sprintf("the PostgreSQL process %d", s.activePID)
+	if s.application != "" {
+		reader += fmt.Sprintf(" for %q", s.application)
+	}
+	if s.address != "" {
+		reader += " at " + s.address
+	}
+	return fmt.Errorf("replication slot %q is being read by %s; waiting for it to end", slot, reader)
 }
 
 // misfit tells in a sentence what keeps a slot that exists from being read, or

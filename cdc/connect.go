@@ -25,6 +25,7 @@ const (
 	codeObjectInUse           = "55006"
 	codeNotReady              = "55000"
 	codeReadOnly              = "25006"
+	codeUndefinedFile         = "58P01"
 )
 
 // connectTimeout bounds a connection attempt that the DSN does not bound: long
@@ -66,6 +67,7 @@ func connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
 func connectReplication(ctx context.Context, dsn string) (*pgconn.PgConn, error) {
 	params := maps.Clone(pgjson.Settings)
 	params["replication"] = "database"
+	params["client_min_messages"] = "warning" // some tell of rows that are left out
 	return connectAs(ctx, dsn, params)
 }
 

@@ -25,11 +25,11 @@ import (
 //
 // A role that may not read a table, and a server without a free slot, cost only
 // this knowledge: the first change of an old article then counts as its
-// publication. The log says so.
-func (l *Listener) fill(ctx context.Context, c *catalog) error {
+// publication. The log says so. at is the snapshot's position, 0 without one.
+func (l *Listener) fill(ctx context.Context, c *catalog) (at journal.LSN, err error) {
 	conn, err := connectReplication(ctx, l.cfg.DSN)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer hangUp(conn)
 	name := l.cfg.Slot[:min(len(l.cfg.Slot), maxNameBytes-len(fillSuffix))] + fillSuffix
@@ -38,31 +38,31 @@ func (l *Listener) fill(ctx context.Context, c *catalog) error {
 	})
 	if pgCode(err) == codeTooManySlots {
 		l.log.WarnContext(ctx, "no replication slot is free for a moment, so what was published before stays unknown; raise max_replication_slots", "err", err)
-		return nil
+		return 0, nil
 	}
 	if err != nil {
-		return fmt.Errorf("create temporary slot %q: %w", name, err)
+		return 0, fmt.Errorf("create temporary slot %q: %w", name, err)
 	}
-	at, err := pglogrepl.ParseLSN(slot.ConsistentPoint)
+	lsn, err := pglogrepl.ParseLSN(slot.ConsistentPoint)
 	if err != nil {
-		return fmt.Errorf("create temporary slot %q: position %q: %w", name, slot.ConsistentPoint, err)
+		return 0, fmt.Errorf("create temporary slot %q: position %q: %w", name, slot.ConsistentPoint, err)
 	}
 	now, err := c.now(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, t := range l.tables {
-		n, err := l.fillTable(ctx, c, t, slot.SnapshotName, journal.LSN(at), now)
+		n, err := l.fillTable(ctx, c, t, slot.SnapshotName, journal.LSN(lsn), now)
 		if pgCode(err) == codeInsufficientPrivilege && t.query == nil {
 			l.log.WarnContext(ctx, "the role may not read a table, so what was published in it before stays unknown", "table", t.name.String())
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("read %s as of the snapshot: %w", t.name, err)
+			return 0, fmt.Errorf("read %s as of the snapshot: %w", t.name, err)
 		}
 		l.log.InfoContext(ctx, "read what was published before", "table", t.name.String(), "rows", n)
 	}
-	return nil
+	return journal.LSN(lsn), nil
 }
 
 const (

@@ -151,6 +151,12 @@ func (j *memJournal) Confirmed() journal.LSN {
 	return j.confirmed
 }
 
+func (j *memJournal) Accepted() journal.LSN {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.read
+}
+
 func (j *memJournal) Source() (journal.Source, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -36,10 +36,12 @@ type Journal interface {
 	// Confirmed is the position up to which everything is synced: all that
 	// may be reported to the slot. 0: nothing yet.
 	Confirmed() journal.LSN
+	// Accepted is the position up to which everything was taken, synced or not.
+	Accepted() journal.LSN
 	// Source is the history read so far; ok is false for an empty journal.
 	Source() (s journal.Source, ok bool)
-	// SetSource records the history to be read from now on, synced when it
-	// returns.
+	// SetSource records what more is known of the history, synced when it
+	// returns; what was read stays read.
 	SetSource(ctx context.Context, s journal.Source) error
 	// Rebase records that the journal goes on with another history, or further
 	// on in its own: from lsn on, synced when it returns.
@@ -72,13 +74,15 @@ type Listener struct {
 	journal Journal      // fixed by New
 	log     *slog.Logger // fixed by New
 	metrics *metrics     // fixed by New
+	limits  limits       // fixed by New
 
 	embargo *embargo // fixed by New
 
 	beatsRefused atomic.Bool // the server takes no heartbeats: told once, not asked again
 
-	stateMu sync.Mutex // guards state
+	stateMu sync.Mutex // guards state and lack
 	state   error      // why the slot does not stream; nil while it does
+	lack    error      // what keeps rows out of a slot that streams; nil: nothing
 }
 
 // New checks the configuration and starts nothing.
@@ -94,16 +98,21 @@ func New(cfg Config, j Journal, log *slog.Logger, reg prometheus.Registerer) (*L
 		log:     log.With("slot", cfg.Slot),
 		metrics: newMetrics(reg),
 		embargo: newEmbargo(),
+		limits:  usualLimits(),
 		state:   errors.New("the replication slot has not been opened yet"),
 	}
 	l.metrics.waits(reg, l.Waiting)
 	return l, nil
 }
 
-// Ready is nil while the slot streams, else the reason why it does not.
+// Ready is nil while the slot streams what is mapped, else the reason why it
+// does not.
 func (l *Listener) Ready() error {
 	l.stateMu.Lock()
 	defer l.stateMu.Unlock()
+	if l.state == nil {
+		return l.lack
+	}
 	return l.state
 }
 
@@ -115,6 +124,16 @@ func (l *Listener) setState(state error) (changed bool) {
 	changed = (state == nil) != (l.state == nil) ||
 		state != nil && state.Error() != l.state.Error()
 	l.state = state
+	return changed
+}
+
+// setLack is setState for what a slot that streams does not give.
+func (l *Listener) setLack(lack error) (changed bool) {
+	l.stateMu.Lock()
+	defer l.stateMu.Unlock()
+	changed = (lack == nil) != (l.lack == nil) ||
+		lack != nil && lack.Error() != l.lack.Error()
+	l.lack = lack
 	return changed
 }
 
@@ -138,7 +157,7 @@ func (l *Listener) Run(ctx context.Context) error {
 		if changed {
 			l.log.WarnContext(ctx, "replication interrupted", "err", err)
 		}
-		if !pause(ctx, rand.N(limit)) {
+		if !pause(ctx, rand.N(limit)) || errors.Is(err, errStuck) && !l.recovered(ctx) {
 			return nil
 		}
 		limit = min(2*limit, backoffMost)
@@ -193,6 +212,7 @@ func isFatal(err error) bool {
 	return false
 }
 
+// gap tells in a sentence what is missing.
 func gap(format string, args ...any) error {
 	return fmt.Errorf("%w: %s; run `newswire resync`", ErrGap, fmt.Sprintf(format, args...))
 }

@@ -43,6 +43,8 @@ type metrics struct {
 	tagsSkipped  *prometheus.CounterVec
 	oddValues    prometheus.Counter
 	connects     prometheus.Counter
+	failovers    prometheus.Counter
+	letGo        prometheus.Counter
 	lag          prometheus.Gauge
 	retained     prometheus.Gauge
 	safe         prometheus.Gauge
@@ -70,6 +72,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		connects: f.NewCounter(prometheus.CounterOpts{
 			Name: "newswire_cdc_streams_total",
 			Help: "Times the replication stream was opened.",
+		}),
+		failovers: f.NewCounter(prometheus.CounterOpts{
+			Name: "newswire_cdc_failovers_total",
+			Help: "Times the stream went on with a server that had taken over, on another timeline.",
+		}),
+		letGo: f.NewCounter(prometheus.CounterOpts{
+			Name: "newswire_cdc_watchdog_total",
+			Help: "Times the slot was let go because what it gives was not taken or not synced for minutes.",
 		}),
 		lag: f.NewGauge(prometheus.GaugeOpts{
 			Name: "newswire_cdc_confirmed_lag_bytes",

@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ import (
 // open brings the slot to where its changes can be read, or says why not. It
 // looks at the slot again once it holds it: before that, another process may
 // still have moved it.
-func (l *Listener) open(ctx context.Context, c *catalog) (s *stream, err error) {
+func (l *Listener) open(ctx context.Context, c *catalog) (*stream, error) {
 	// The last stream may have ended within a transaction; it comes again whole.
 	if err := l.journal.DropSpool(ctx); err != nil {
 		return nil, err
@@ -25,60 +26,103 @@ func (l *Listener) open(ctx context.Context, c *catalog) (s *stream, err error) 
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			hangUp(conn)
-		}
-	}()
-	system, err := pglogrepl.IdentifySystem(ctx, conn)
+	source, held, err := l.join(ctx, conn, c)
+	if errors.Is(err, ErrGap) && held.recovery {
+		err = &standbyError{err}
+	}
+	var s *stream
+	if err == nil {
+		s = newStream(l, conn, c, source, held)
+		err = errors.Join(l.embargo.recount(l.journal), s.assembler.recall())
+	}
 	if err != nil {
-		return nil, fmt.Errorf("identify system: %w", err)
-	}
-	before, err := c.slot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := l.usable(before); err != nil {
-		return nil, err
-	}
-	if _, began := l.journal.Source(); !began {
-		if before.active { // not worth reading whole tables for
-			return nil, before.inUse(l.cfg.Slot)
-		}
-		if err := l.fill(ctx, c); err != nil {
-			return nil, err
-		}
-	}
-	if err := l.start(ctx, conn, before); err != nil {
-		return nil, err
-	}
-	held, err := c.slot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	source, err := l.join(ctx, system, held)
-	if err != nil {
-		return nil, err
-	}
-	if err := l.embargo.recount(l.journal); err != nil {
+		hangUp(conn)
 		return nil, err
 	}
 	l.metrics.connects.Inc()
-	s = newStream(l, conn, c, source.Epoch, held)
-	return s, s.assembler.recall()
+	return s, nil
+}
+
+// standbyError reports a gap that a standby shows: after a failover another
+// server, or this one, soon is the primary.
+type standbyError struct{ gap error }
+
+func (e *standbyError) Error() string {
+	return "the server that answers is a standby; waiting for the primary (name every host, and target_session_attrs=read-write, in postgres.dsn)"
+}
+
+// join starts the stream where the journal ends, or begins the journal's
+// history with it. The slot is told as it was looked at last.
+func (l *Listener) join(ctx context.Context, conn *pgconn.PgConn, c *catalog) (now journal.Source, slot slotState, err error) {
+	who, err := identify(ctx, conn)
+	if err != nil {
+		return now, slot, err
+	}
+	if slot, err = c.slot(ctx); err != nil {
+		return now, slot, err
+	}
+	known, began := l.history()
+	if err := l.usable(slot, began); err != nil {
+		return now, slot, err
+	}
+	if !began {
+		if known, err = l.begin(ctx, c, who, slot); err != nil {
+			return now, slot, err
+		}
+	}
+	if now, err = who.succeed(known, l.journal.Accepted()); err != nil {
+		return now, slot, err
+	}
+	now.Slot = l.cfg.Slot
+	if err := l.start(ctx, conn, slot); err != nil {
+		return now, slot, err
+	}
+	if slot, err = c.slot(ctx); err != nil {
+		return now, slot, err
+	}
+	if slot.systemID != who.system || !slot.recovery && slot.timeline != who.timeline {
+		return now, slot, fmt.Errorf("two servers answer at postgres.dsn, system %s on timeline %d and system %s on timeline %d; waiting for one of them (target_session_attrs=read-write finds the primary)",
+			who.system, who.timeline, slot.systemID, slot.timeline)
+	}
+	if err := continues(now, l.journal.Accepted(), slot); err != nil {
+		return now, slot, err
+	}
+	return now, slot, l.record(ctx, known, now)
+}
+
+// history is what the journal was read from; ok is false before it knows where
+// it begins.
+func (l *Listener) history() (s journal.Source, ok bool) {
+	s, ok = l.journal.Source()
+	return s, ok && l.journal.Accepted() > 0
+}
+
+// record keeps what is new about the history.
+func (l *Listener) record(ctx context.Context, known, now journal.Source) error {
+	if known.Equal(now) {
+		return nil
+	}
+	if err := l.journal.SetSource(ctx, now); err != nil {
+		return fmt.Errorf("record source: %w", err)
+	}
+	if now.Timeline != known.Timeline {
+		l.metrics.failovers.Inc()
+		l.log.WarnContext(ctx, "another server has taken over; the stream goes on there", "timeline", now.Timeline, "before", known.Timeline,
+			"switch", now.Past[len(now.Past)-1].Until, "epoch", now.Epoch, "lsn", l.journal.Accepted())
+	}
+	return nil
 }
 
 // usable tells whether the slot can be read at all. A slot that is gone is a
 // gap once something was read from it; before, setup can still make it.
-func (l *Listener) usable(s slotState) error {
-	_, began := l.journal.Source()
+func (l *Listener) usable(s slotState, began bool) error {
 	switch {
 	case !s.exists && began:
 		return gap("replication slot %q does not exist any more", l.cfg.Slot)
 	case !s.exists:
 		return fmt.Errorf("replication slot %q does not exist; run `newswire setup --apply`", l.cfg.Slot)
 	case s.lost():
-		return gap("replication slot %q is lost: PostgreSQL has removed log that it needed (max_slot_wal_keep_size)", l.cfg.Slot)
+		return gap("%s", s.lostHow(l.cfg.Slot))
 	}
 	return s.misfit(l.cfg.Slot)
 }
@@ -86,6 +130,8 @@ func (l *Listener) usable(s slotState) error {
 // start begins the stream where the slot stands: 0/0 leaves that to the server,
 // and no other position can skip anything.
 func (l *Listener) start(ctx context.Context, conn *pgconn.PgConn, s slotState) error {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
 	publication := pgx.Identifier{l.cfg.Publication}.Sanitize()
 	err := pglogrepl.StartReplication(ctx, conn, pgx.Identifier{l.cfg.Slot}.Sanitize(), 0, pglogrepl.StartReplicationOptions{
 		Mode: pglogrepl.LogicalReplication,
@@ -104,48 +150,15 @@ func (l *Listener) start(ctx context.Context, conn *pgconn.PgConn, s slotState) 
 	return fmt.Errorf("start slot %q: %w", l.cfg.Slot, err)
 }
 
-// join checks that the slot continues what the journal holds, or begins the
-// journal's history with it.
-func (l *Listener) join(ctx context.Context, system pglogrepl.IdentifySystemResult, s slotState) (journal.Source, error) {
-	now := journal.Source{SystemID: system.SystemID, Timeline: system.Timeline, Slot: l.cfg.Slot, Epoch: firstEpoch}
-	known, began := l.journal.Source()
-	confirmed := l.journal.Confirmed()
-	if began {
-		now.Epoch = known.Epoch
-		if err := continues(known, now, confirmed, s); err != nil {
-			return now, err
-		}
-	}
-	if known != now {
-		if err := l.journal.SetSource(ctx, now); err != nil {
-			return now, fmt.Errorf("record source: %w", err)
-		}
-	}
-	if confirmed == 0 {
-		// What came before the slot is nobody's news. Recorded, the position
-		// makes a slot that is later put in its place recognisable.
-		if err := l.journal.Advance(ctx, s.confirmed); err != nil {
-			return now, fmt.Errorf("record position %s: %w", s.confirmed, err)
-		}
-	}
-	return now, nil
-}
-
 // continues is nil when the stream goes on exactly where the journal ends, or
 // before, which makes repeats.
-func continues(known, now journal.Source, confirmed journal.LSN, s slotState) error {
+func continues(now journal.Source, accepted journal.LSN, s slotState) error {
 	switch {
-	case known.SystemID != now.SystemID:
-		return gap("the journal was read from PostgreSQL system %s, this is system %s", known.SystemID, now.SystemID)
-	case known.Timeline != now.Timeline:
-		return gap("the journal was read on timeline %d, the server is on timeline %d", known.Timeline, now.Timeline)
-	case confirmed == 0:
-		return nil
-	case s.confirmed > confirmed:
+	case s.confirmed > accepted:
 		return gap("slot %q stands at %s, the journal ends at %s: what lies between was confirmed by another reader or the slot was made anew",
-			now.Slot, s.confirmed, confirmed)
-	case s.serverPos < confirmed:
-		return gap("the server's log ends at %s, before %s where the journal ends: the server was set back", s.serverPos, confirmed)
+			now.Slot, s.confirmed, accepted)
+	case s.serverPos < accepted:
+		return gap("the server's log ends at %s, before %s where the journal ends: the server was set back", s.serverPos, accepted)
 	}
 	return nil
 }

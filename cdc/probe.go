@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// pollEvery is how often the slot is looked at for the metrics: one row of a
-// view, so it costs the server nothing that shows.
+// pollEvery is how often the slot is looked at for the metrics, and the
+// publication: a few rows of the catalogs, so it costs the server nothing that shows.
 const pollEvery = 5 * time.Second
 
 // probe looks at the slot and writes heartbeats over a connection of its own.
@@ -28,11 +28,15 @@ func (l *Listener) probe(ctx context.Context) error {
 	}
 	due := newDueTimer(l)
 	defer due.timer.Stop()
-	l.poll(ctx, c, due)
+	look := func() {
+		l.poll(ctx, c, due)
+		l.inspect(ctx, c)
+	}
+	look()
 	for {
 		select {
 		case <-poll.C:
-			l.poll(ctx, c, due)
+			look()
 		case <-l.embargo.moved:
 			due.set(ctx)
 		case <-due.timer.C:
@@ -64,6 +68,18 @@ func (l *Listener) poll(ctx context.Context, c *catalog, due *dueTimer) {
 	}
 	lag := float64(s.serverPos) - float64(l.journal.Confirmed())
 	l.metrics.lag.Set(max(lag, 0))
+}
+
+// inspect looks at the publication. What it lacks is told until it has it; the
+// stream goes on, for other tables and for what was committed before.
+func (l *Listener) inspect(ctx context.Context, c *catalog) {
+	lack, err := l.lacking(ctx, c)
+	if err != nil {
+		return // the next look is seconds away
+	}
+	if l.setLack(lack) && lack != nil {
+		l.log.ErrorContext(ctx, "rows are not published", "err", lack)
+	}
 }
 
 // heartbeat writes a message into the log that comes back through the slot,

@@ -48,9 +48,9 @@ func Resync(ctx context.Context, cfg Config, j Journal, progress func(string)) e
 		return err
 	}
 	defer hangUp(conn)
-	system, err := pglogrepl.IdentifySystem(ctx, conn)
+	who, err := identify(ctx, conn)
 	if err != nil {
-		return fmt.Errorf("identify system: %w", err)
+		return err
 	}
 	if err := r.mayRead(ctx); err != nil {
 		return err
@@ -66,11 +66,12 @@ func Resync(ctx context.Context, cfg Config, j Journal, progress func(string)) e
 		return err
 	}
 	progress(fmt.Sprintf("Replication slot %q was made anew at %s.", cfg.Slot, at))
-	source := r.source(system, at)
+	source := r.source(who, at)
 	if _, began := j.Source(); !began {
+		source.Filled = at
 		err = r.learn(ctx, snapshot, at)
 	} else {
-		err = r.compare(ctx, source.Epoch, snapshot, at)
+		err = r.compare(ctx, source, snapshot, at)
 	}
 	if err != nil {
 		return err
@@ -166,17 +167,18 @@ func serverMajor(conn *pgconn.PgConn) int {
 
 // source is the history from now on. Where its positions cannot be compared
 // with the journal's, it is a new epoch.
-func (r *resync) source(system pglogrepl.IdentifySystemResult, at journal.LSN) journal.Source {
-	s := journal.Source{SystemID: system.SystemID, Timeline: system.Timeline, Slot: r.cfg.Slot, Epoch: firstEpoch}
+func (r *resync) source(who server, at journal.LSN) journal.Source {
 	known, began := r.journal.Source()
 	if !began {
-		return s
+		return who.begin(r.cfg.Slot, firstEpoch)
 	}
-	s.Epoch = known.Epoch
-	if known.SystemID != s.SystemID || known.Timeline != s.Timeline || at <= r.journal.Confirmed() {
-		s.Epoch++
+	accepted := r.journal.Accepted()
+	now, err := who.succeed(known, accepted)
+	if err != nil || at <= accepted {
+		return who.begin(r.cfg.Slot, known.Epoch+1)
 	}
-	return s
+	now.Slot = r.cfg.Slot
+	return now
 }
 
 // learn remembers the published rows without a word to readers.
@@ -204,8 +206,8 @@ const (
 )
 
 // compare journals what differs, table by table.
-func (r *resync) compare(ctx context.Context, epoch uint16, snapshot string, at journal.LSN) error {
-	a := newAssembler(r.tables, r.catalog, epoch, r.journal, r.metrics)
+func (r *resync) compare(ctx context.Context, source journal.Source, snapshot string, at journal.LSN) error {
+	a := newAssembler(r.tables, r.catalog, source, r.journal, r.metrics)
 	if err := a.recall(); err != nil {
 		return err
 	}
@@ -215,7 +217,7 @@ func (r *resync) compare(ctx context.Context, epoch uint16, snapshot string, at 
 	if err != nil {
 		return err
 	}
-	a.open = &journal.Commit{Epoch: epoch, LSN: at - 1, End: at, Time: now, Part: true}
+	a.open = &journal.Commit{Epoch: source.Epoch, LSN: at - 1, End: at, Time: now, Part: true}
 	for _, t := range r.tables {
 		c := &comparison{assembler: a, journal: r.journal, table: t, seen: make(map[uint64]struct{})}
 		if err := c.run(ctx, r, snapshot); err != nil {

@@ -24,9 +24,7 @@ const (
 	statusMost = 10 * time.Second
 	// writeTimeout ends a stream whose server takes no status updates.
 	writeTimeout = 10 * time.Second
-	// silenceGrace goes on top of wal_sender_timeout, after which the server
-	// itself would have ended the stream; silenceDefault stands in for it.
-	silenceGrace   = 10 * time.Second
+	// silenceDefault stands in for a wal_sender_timeout of 0.
 	silenceDefault = 60 * time.Second
 )
 
@@ -46,27 +44,30 @@ type stream struct {
 	replyNow chan struct{} // receive pokes, report receives; never closed
 	heard    atomic.Int64  // when receive last read something, Unix nanoseconds
 	decoder  decoder       // owned by receive
+	pace     pace          // apply stores, report loads
 
+	journal   paced
 	assembler *assembler  // owned by apply
 	idle      journal.LSN // owned by apply; read up to here, not yet recorded
 }
 
-func newStream(l *Listener, conn *pgconn.PgConn, c *catalog, epoch uint16, slot slotState) *stream {
+func newStream(l *Listener, conn *pgconn.PgConn, c *catalog, source journal.Source, slot slotState) *stream {
 	s := &stream{
-		listener:  l,
-		conn:      conn,
-		from:      slot.confirmed,
-		interval:  statusMost,
-		silence:   silenceDefault,
-		inbox:     newInbox(),
-		replyNow:  make(chan struct{}, 1),
-		assembler: newAssembler(l.tables, c, epoch, l.journal, l.metrics),
+		listener: l,
+		conn:     conn,
+		from:     slot.confirmed,
+		interval: statusMost,
+		silence:  silenceDefault,
+		inbox:    newInbox(),
+		replyNow: make(chan struct{}, 1),
 	}
+	s.journal = paced{l.journal, &s.pace}
+	s.assembler = newAssembler(l.tables, c, source, s.journal, l.metrics)
 	if t := slot.senderTimeout; t > 0 {
 		s.interval = max(min(s.interval, t/3), settle)
 		s.silence = t
 	}
-	s.silence += silenceGrace
+	s.silence += l.limits.silence
 	return s
 }
 
@@ -94,7 +95,7 @@ func (s *stream) receive(ctx context.Context) error {
 	for {
 		// Pushing the deadline at each message would cost a system call each.
 		if now := time.Now(); deadline.Sub(now) < s.silence {
-			deadline = now.Add(s.silence + silenceGrace)
+			deadline = now.Add(s.silence + s.listener.limits.silence)
 			if err := s.conn.Conn().SetReadDeadline(deadline); err != nil {
 				return fmt.Errorf("read stream: %w", err)
 			}
@@ -129,11 +130,13 @@ func (s *stream) read(raw pgproto3.BackendMessage) (e event, ok bool, err error)
 	case *pgproto3.CopyData:
 		return s.readCopy(raw.Data)
 	case *pgproto3.ErrorResponse:
-		return e, false, fmt.Errorf("stream of slot %q: %w", s.listener.cfg.Slot, pgconn.ErrorResponseToPgError(raw))
+		return e, false, s.refused(pgconn.ErrorResponseToPgError(raw))
+	case *pgproto3.NoticeResponse:
+		return e, false, s.noticed(raw)
 	case *pgproto3.CopyDone, *pgproto3.CommandComplete:
 		return e, false, errEnded
 	}
-	return e, false, nil // notices and parameters
+	return e, false, nil // parameters
 }
 
 func (s *stream) readCopy(data []byte) (e event, ok bool, err error) {
@@ -168,15 +171,19 @@ func (s *stream) apply(ctx context.Context) error {
 	defer tick.Stop()
 	var events []event
 	for {
+		s.pace.busy.Store(false)
 		select {
 		case <-s.inbox.filled:
 			events = s.inbox.take(events)
+			s.pace.busy.Store(true)
 			for _, e := range events {
 				if err := s.take(ctx, e); err != nil {
 					return err
 				}
+				s.pace.steps.Add(1)
 			}
 		case <-tick.C:
+			s.pace.busy.Store(true)
 			if err := s.advance(ctx); err != nil {
 				return err
 			}
@@ -210,7 +217,7 @@ func (s *stream) take(ctx context.Context, e event) error {
 		return nil
 	}
 	s.idle = 0 // the commit's end lies behind it
-	if err := s.listener.journal.Append(ctx, *done); err != nil {
+	if err := s.journal.Append(ctx, *done); err != nil {
 		return fmt.Errorf("append commit %s: %w", done.LSN, err)
 	}
 	return nil
@@ -234,15 +241,17 @@ func (s *stream) advance(ctx context.Context) error {
 	if lsn <= s.listener.journal.Confirmed() {
 		return nil
 	}
-	if err := s.listener.journal.Advance(ctx, lsn); err != nil {
+	if err := s.journal.Advance(ctx, lsn); err != nil {
 		return fmt.Errorf("record position %s: %w", lsn, err)
 	}
 	return nil
 }
 
 // report tells the server what is confirmed: soon after it has moved, when
-// asked, and regularly, whatever apply is waiting for.
+// asked, and regularly, while apply waits too. It alone keeps the slot ours, so
+// it is here that the slot is let go when nothing moves any more.
 func (s *stream) report(ctx context.Context) error {
+	dog := watchdog{patience: s.listener.limits.stuck, pace: &s.pace, journal: s.listener.journal}
 	tick := time.NewTicker(settle)
 	defer tick.Stop()
 	var last time.Time
@@ -257,6 +266,10 @@ func (s *stream) report(ctx context.Context) error {
 			return ctx.Err()
 		}
 		now, confirmed := time.Now(), s.listener.journal.Confirmed()
+		if err := dog.look(now); err != nil {
+			s.letGo(ctx, err)
+			return err
+		}
 		due := now.Sub(last) >= s.interval
 		if !asked && !due && confirmed == reported {
 			continue
@@ -266,6 +279,17 @@ func (s *stream) report(ctx context.Context) error {
 			return err
 		}
 		last, reported = now, confirmed
+	}
+}
+
+// letGo gives the slot up at once. What is stuck may not return for long, and
+// says so itself no more.
+func (s *stream) letGo(ctx context.Context, why error) {
+	l := s.listener
+	_ = s.conn.Conn().Close() // the socket is closed either way
+	l.metrics.letGo.Inc()
+	if l.setState(why) {
+		l.log.ErrorContext(ctx, "replication interrupted", "err", why)
 	}
 }
 

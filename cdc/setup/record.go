@@ -17,6 +17,8 @@ type record struct {
 	Attributes []string      `json:"attributes,omitempty"` // LOGIN, REPLICATION
 	Schemas    []string      `json:"schemas,omitempty"`    // USAGE on them
 	Tables     []recordTable `json:"tables,omitempty"`     // SELECT on them
+
+	Slots map[string]string `json:"slots,omitempty"` // where each was made: publication.NoteSlot; no matter of the role's
 }
 
 type recordTable struct {
@@ -31,14 +33,14 @@ func recordOf(p *publication.State, role string) (r record) {
 	if p != nil && p.Marked {
 		text := strings.TrimPrefix(p.Comment, Mark)
 		if json.Unmarshal([]byte(text), &r) != nil || r.Role != role {
-			r = record{}
+			r = record{Slots: r.Slots}
 		}
 	}
 	r.Role = role
 	return r
 }
 
-func (r record) empty() bool { return len(r.Attributes)+len(r.Schemas)+len(r.Tables) == 0 }
+func (r record) empty() bool { return len(r.Attributes)+len(r.Schemas)+len(r.Tables)+len(r.Slots) == 0 }
 
 // comment is the mark, with the record where there is one.
 func (r record) comment() string {

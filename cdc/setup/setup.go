@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"newswire/cdc/publication"
 )
 
 // failoverVersion is the first server whose slots a standby can take over.
@@ -38,6 +40,7 @@ func Prepare(ctx context.Context, conn *pgx.Conn, cfg Config, o Options) (Plan, 
 	}
 	p.Steps = append(p.Steps, excess.steps(cfg)...)
 	p.Steps = append(p.Steps, slotStep(cfg, s))
+	p.Steps = append(p.Steps, noteStep(cfg, s)...)
 	return p, nil
 }
 
@@ -125,3 +128,16 @@ func dropSlot(cfg Config) string {
 
 // ErrSlotActive reports a slot that something still reads.
 var ErrSlotActive = errors.New("the replication slot is being read")
+
+// noteStep keeps where the slot that the plan makes begins.
+func noteStep(cfg Config, s state) []Step {
+	if s.slot.exists || s.publication != nil && !s.publication.Marked {
+		return nil // a comment of somebody else's is left alone
+	}
+	return []Step{{
+		Comment: "Where the slot begins stands in the publication's comment, and goes with it: PostgreSQL does not keep it. By that the\n" +
+			"engine tells a slot that nobody has read yet from one whose news is in a journal that was lost.",
+		SQL:    publication.NoteSlot(cfg.Publication, cfg.Slot),
+		Needed: true,
+	}}
+}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
+	"newswire/cdc/publication"
 	"newswire/fanout/journal"
 )
 
@@ -36,7 +38,27 @@ func Create(ctx context.Context, conn *pgx.Conn, name, publication string) (crea
 	if _, err := conn.Exec(ctx, create, name); err != nil {
 		return false, fmt.Errorf("create slot %q: %w", name, err)
 	}
-	return true, nil
+	return true, note(ctx, conn, name, publication)
+}
+
+// note keeps where the slot was made with a publication of setup's. Only the
+// publication's owner may; for others the old note stays, and an empty journal
+// then takes the slot for one that was read before.
+func note(ctx context.Context, conn *pgx.Conn, name, from string) error {
+	var marked bool
+	err := conn.QueryRow(ctx, `SELECT coalesce(pg_catalog.starts_with(pg_catalog.obj_description(oid, 'pg_publication'), $2), false)
+		FROM pg_catalog.pg_publication WHERE pubname = $1::text`, from, publication.Mark).Scan(&marked)
+	if err == nil && marked {
+		_, err = conn.Exec(ctx, publication.NoteSlot(from, name))
+	}
+	var refusal *pgconn.PgError
+	if errors.As(err, &refusal) && refusal.Code == "42501" {
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("note where slot %q was made: %w", name, err)
+	}
+	return nil
 }
 
 // FailoverRemedy says how a slot becomes one that a standby can take over: SQL

@@ -22,7 +22,7 @@ var mayImport = map[string][]string{
 	"fanout":                        {"fanout/journal"},
 	"cdc":                           {"fanout/journal", "cdc/pgjson", "cdc/publication", "cdc/setup"},
 	"cdc/setup":                     {"cdc/publication"},
-	"cdc/slot":                      {"fanout/journal"},
+	"cdc/slot":                      {"fanout/journal", "cdc/publication"},
 	"cdc/doctor":                    {"cdc/publication", "cdc/setup", "cdc/slot", "fanout/journal"},
 	"cdc/pgtest":                    {"cdc/cluster"},
 	"ack":                           {"fanout/journal"},

@@ -129,16 +129,17 @@ func TestSourceSurvives(t *testing.T) {
 	if s, ok := j.Source(); ok {
 		t.Errorf("Source() of an empty journal = %+v", s)
 	}
-	want := Source{SystemID: "7300000000000000001", Timeline: 1, Slot: "newswire", Epoch: 1}
+	want := Source{SystemID: "7300000000000000001", Timeline: 3, Slot: "newswire", Epoch: 2, Filled: 0x40,
+		Past: []Past{{Timeline: 1, Until: 0x80, Epoch: 1}, {Timeline: 2, Until: 0x90, Epoch: 1}}}
 	if err := j.SetSource(deadline(t), want); err != nil {
 		t.Fatal(err)
 	}
-	if s, ok := j.Source(); !ok || s != want {
+	if s, ok := j.Source(); !ok || !s.Equal(want) {
 		t.Errorf("Source() = %+v, %v", s, ok)
 	}
 	end()
 	j, _ = open(t, dir)
-	if s, ok := j.Source(); !ok || s != want {
+	if s, ok := j.Source(); !ok || !s.Equal(want) {
 		t.Errorf("Source() after reopening = %+v, %v", s, ok)
 	}
 }
@@ -153,7 +154,7 @@ func TestANewHistoryConfirmsNothingOfTheOldOne(t *testing.T) {
 	}
 	mustAppend(t, j, commit(1, 0x16_00000000, 1, 10))
 	mustSync(t, j)
-	if err := j.SetSource(deadline(t), Source{SystemID: "2", Timeline: 1, Slot: "newswire", Epoch: 2}); err != nil {
+	if err := j.Rebase(deadline(t), Source{SystemID: "2", Timeline: 1, Slot: "newswire", Epoch: 2}, 0); err != nil {
 		t.Fatal(err)
 	}
 	if got := j.Confirmed(); got != 0 {

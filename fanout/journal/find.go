@@ -31,7 +31,7 @@ func (j *Journal) Find(id ID) (p Place, err error) {
 		p, err = j.findIn(x, id, oldest)
 	} else {
 		err = j.View(func(v View) (err error) {
-			p, err = v.findPlain(id, oldest)
+			p, err = v.findPlain(id, oldest > 1 || !expired.IsZero())
 			return err
 		})
 		if spooled && p.Seq <= x.last() {
@@ -59,11 +59,12 @@ func (j *Journal) recentLocked(id ID) Place {
 	return Place{}
 }
 
-// findPlain finds an ID among the messages on disk that were not spooled.
-func (v View) findPlain(id ID, oldest Seq) (Place, error) {
+// findPlain finds an ID among the messages on disk that were not spooled; late
+// tells that earlier ones are no longer kept, or never were.
+func (v View) findPlain(id ID, late bool) (Place, error) {
 	key, value, ok, err := v.last(spaceIDs, idKey(id))
 	if err != nil || !ok {
-		return Place{Gone: err == nil && oldest > 1}, err
+		return Place{Gone: err == nil && late}, err
 	}
 	return Place{Seq: SeqOf(append([]byte{0}, value...)), Exact: bytes.Equal(key, idKey(id))}, nil
 }

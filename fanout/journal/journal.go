@@ -67,7 +67,7 @@ type Journal struct {
 	at        position              // of the last entry that has a place
 	lastID    ID                    // of the last message that has a place
 	oldest    Seq                   // the first entry that is kept
-	expiredID ID                    // the greatest of a message that is no longer kept
+	expiredID ID                    // the greatest of a message that is no longer kept, or where the journal begins
 	tail      []Entry               // the last entries but spooled ones; all of those that are not synced
 	bytes     int                   // about what tail holds
 	grown     chan struct{}         // closed when an entry gets its place; nil while nobody waits
@@ -240,6 +240,14 @@ func (j *Journal) dropTorn() error {
 // Confirmed gives the position up to which everything is durable: all that may
 // be reported to the slot. 0 before the first commit.
 func (j *Journal) Confirmed() LSN { return LSN(j.confirmed.Load()) }
+
+// Accepted gives the position up to which everything has its place, durable or
+// not. Confirmed follows it.
+func (j *Journal) Accepted() LSN {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.at.Confirmed
+}
 
 // Head gives the Seq of the last entry that has a place; 0 in an empty journal.
 func (j *Journal) Head() Seq {

@@ -67,11 +67,3 @@ type Attempt struct {
 	N      int  // 1 for the first
 	Replay bool // from the journal after a reconnect or by a poll
 }
-
-// Source is the history that a journal has been reading.
-type Source struct {
-	SystemID string `json:"system_id"` // PostgreSQL's system identifier
-	Timeline int32  `json:"timeline"`
-	Slot     string `json:"slot"`
-	Epoch    uint16 `json:"epoch"` // counts changes of SystemID and Timeline, from 1
-}

@@ -4,37 +4,77 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 )
+
+// Source is the history that a journal has been reading.
+type Source struct {
+	SystemID string `json:"system_id"` // PostgreSQL's system identifier
+	Timeline int32  `json:"timeline"`
+	Slot     string `json:"slot"`
+	Epoch    uint16 `json:"epoch"`            // of what is committed on Timeline; counts changes of it and of SystemID, from 1
+	Filled   LSN    `json:"filled,omitempty"` // as of where the rows were filled from a snapshot; 0: they were not
+	Past     []Past `json:"past,omitempty"`   // the timelines before this one, oldest first; never changed in place
+}
+
+// Past is a timeline that the server has left.
+type Past struct {
+	Timeline int32  `json:"timeline"`
+	Until    LSN    `json:"until"` // the next one begins here
+	Epoch    uint16 `json:"epoch"` // of what was committed before Until
+}
+
+// EpochAt gives the epoch of a commit by where its record stands: the same for
+// ever, on whichever timeline the commit is read.
+func (s Source) EpochAt(commit LSN) uint16 {
+	for _, p := range s.Past {
+		if commit < p.Until {
+			return p.Epoch
+		}
+	}
+	return s.Epoch
+}
+
+// Equal tells whether the two are the same history.
+func (s Source) Equal(o Source) bool {
+	return s.SystemID == o.SystemID && s.Timeline == o.Timeline && s.Slot == o.Slot &&
+		s.Epoch == o.Epoch && s.Filled == o.Filled && slices.Equal(s.Past, o.Past)
+}
 
 // Source gives the history that was read so far; ok is false for a journal
 // that has read none.
 func (j *Journal) Source() (s Source, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.source, j.source != Source{}
+	return j.source, !j.source.Equal(Source{})
 }
 
-// SetSource records the history to be read from now on. It returns when that
-// is durable. Positions of two histories cannot be compared, so in a new epoch
-// nothing is confirmed.
+// SetSource records what more is known of the history: a timeline that
+// continues it, say. What was read so far stays read. It returns when that is
+// durable.
 func (j *Journal) SetSource(ctx context.Context, s Source) error {
-	return j.setSource(ctx, s, func(at *position) {
-		if s.Epoch > at.Epoch {
-			at.Epoch, at.Commit, at.Confirmed = s.Epoch, 0, 0
-		}
-	})
+	return j.setSource(ctx, s, func(*item) {})
 }
 
 // Rebase records that the journal goes on with another history, or further on
 // in its own: everything before lsn counts as read, nothing behind it does. It
 // returns when that is durable.
 func (j *Journal) Rebase(ctx context.Context, s Source, lsn LSN) error {
-	return j.setSource(ctx, s, func(at *position) {
-		at.Epoch, at.Commit, at.Confirmed = s.Epoch, 0, lsn
+	return j.setSource(ctx, s, func(it *item) {
+		if j.lastID.IsZero() {
+			// The journal begins here. Whoever asks for what came behind an
+			// earlier message had it from another one.
+			j.lastID = ID{Epoch: s.Epoch, LSN: lsn - min(lsn, 1)}
+			j.expiredID = j.lastID
+			it.update.Set(keyExpired, j.expiredID.appendTo(nil))
+		}
+		j.at.Epoch, j.at.Commit, j.at.Confirmed = s.Epoch, 0, lsn
 	})
 }
 
-func (j *Journal) setSource(ctx context.Context, s Source, move func(*position)) error {
+// setSource queues the record; moveLocked adds to its item, and moves what goes
+// with it.
+func (j *Journal) setSource(ctx context.Context, s Source, moveLocked func(*item)) error {
 	value, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("set source: %w", err)
@@ -43,7 +83,7 @@ func (j *Journal) setSource(ctx context.Context, s Source, move func(*position))
 	u.Set(keySource, value)
 	written := make(chan error, 1)
 	it := &item{update: u, done: func(err error) { written <- err }}
-	if err := j.queueWith(ctx, it, func() { move(&j.at) }); err != nil {
+	if err := j.queueWith(ctx, it, func() { moveLocked(it) }); err != nil {
 		return fmt.Errorf("set source: %w", err)
 	}
 	select {
