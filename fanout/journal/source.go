@@ -66,7 +66,7 @@ func (j *Journal) Rebase(ctx context.Context, s Source, lsn LSN) error {
 			// earlier message had it from another one.
 			j.lastID = ID{Epoch: s.Epoch, LSN: lsn - min(lsn, 1)}
 			j.expiredID = j.lastID
-			it.update.Set(keyExpired, j.expiredID.appendTo(nil))
+			it.update.Set(keyExpired, front{j.oldest, j.expiredID}.encode())
 		}
 		j.at.Epoch, j.at.Commit, j.at.Confirmed = s.Epoch, 0, lsn
 	})
