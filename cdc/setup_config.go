@@ -35,8 +35,11 @@ func (t *table) wish() publication.Wish {
 			}
 		}
 	}
-	if p := t.equals; p != nil { // a time cannot be compared with the clock in a filter
+	switch p := t.equals; {
+	case p != nil:
 		w.News = &publication.Equals{Column: p.Column, Value: p.Equals}
+	case t.reached != nil:
+		w.Why = "a row filter cannot wait for the time in " + t.reached.Column
 	}
 	return w
 }

@@ -83,6 +83,7 @@ type Finding struct {
 	Object  string `json:"object"`
 	Message string `json:"message"`
 	Remedy  string `json:"remedy"` // "" when there is nothing to do
+	Page    string `json:"page"`   // where the README tells more; set in JSON
 }
 
 // Report is what an examination has found.
@@ -104,16 +105,20 @@ func (r *Report) toldFatal(check string) bool {
 	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Check == check && f.Level == Fatal })
 }
 
+func (r *Report) add(check string, l Level, object, remedy, message string) {
+	r.Findings = append(r.Findings, Finding{Check: check, Level: l, Object: object, Message: message, Remedy: remedy})
+}
+
 func (r *Report) ok(check, object, message string, args ...any) {
-	r.Findings = append(r.Findings, Finding{check, OK, object, fmt.Sprintf(message, args...), ""})
+	r.add(check, OK, object, "", fmt.Sprintf(message, args...))
 }
 
 func (r *Report) warn(check, object, remedy, message string, args ...any) {
-	r.Findings = append(r.Findings, Finding{check, Warn, object, fmt.Sprintf(message, args...), remedy})
+	r.add(check, Warn, object, remedy, fmt.Sprintf(message, args...))
 }
 
 func (r *Report) fatal(check, object, remedy, message string, args ...any) {
-	r.Findings = append(r.Findings, Finding{check, Fatal, object, fmt.Sprintf(message, args...), remedy})
+	r.add(check, Fatal, object, remedy, fmt.Sprintf(message, args...))
 }
 
 // Bounds of an examination.

@@ -17,4 +17,5 @@ func ExampleReport_String() {
 	//                                remedy: run `newswire setup --apply`
 	// ok     wal-level               wal_level: wal_level is logical
 	// 1 fatal, 0 to look at, 1 in order
+	// README.md has a page for each finding, under its name
 }

@@ -187,7 +187,7 @@ func TestReportPrints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const head = `{"fatal":1,"warn":1,"ok":1,"findings":[{"check":"wal-level","level":"ok","object":"wal_level","message":"wal_level is logical","remedy":""},`
+	const head = `{"fatal":1,"warn":1,"ok":1,"findings":[{"check":"wal-level","level":"ok","object":"wal_level","message":"wal_level is logical","remedy":"","page":"README.md#wal-level"},`
 	if !strings.HasPrefix(string(text), head) {
 		t.Errorf("%s\nwant\n%s…", text, head)
 	}

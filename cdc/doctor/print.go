@@ -23,6 +23,9 @@ func (r Report) String() string {
 		}
 	}
 	fmt.Fprintf(&b, "%d fatal, %d to look at, %d in order\n", r.Count(Fatal), r.Count(Warn), r.Count(OK))
+	if r.Count(Fatal)+r.Count(Warn) > 0 {
+		b.WriteString("README.md has a page for each finding, under its name\n")
+	}
 	return b.String()
 }
 
@@ -31,6 +34,9 @@ func (r Report) MarshalJSON() ([]byte, error) {
 	findings := slices.Clone(r.Findings)
 	if findings == nil {
 		findings = []Finding{}
+	}
+	for i, f := range findings {
+		findings[i].Page = "README.md#" + f.Check
 	}
 	return json.Marshal(struct {
 		Fatal    int       `json:"fatal"`

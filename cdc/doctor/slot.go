@@ -68,7 +68,12 @@ func (e *examination) kept(ctx context.Context) error {
 	if told["slot-wal"] && e.slot.Lost() {
 		return nil // the rest is of no interest any more
 	}
+	spilled := int64(0)
+	if e.slot.Spill != nil {
+		spilled = e.slot.Spill.Bytes
+	}
 	for _, c := range []struct{ check, text string }{
+		{"slot-spill", slot.Bytes(spilled) + " of large transactions were put on the server's disk while they were decoded"},
 		{"slot-wal", fmt.Sprintf("wal_status is %s, %s of log kept", e.slot.WALStatus, slot.Bytes(e.slot.Retained))},
 		{"slot-unread", slot.Bytes(e.slot.Unread) + " of log not read yet"},
 		{"slot-catalog", fmt.Sprintf("vacuum of the system catalogs is held back for %d transactions", e.slot.CatalogXminAge)},

@@ -39,8 +39,9 @@ const (
 	longLag        = time.Minute
 	idleWarn       = 5 * time.Minute
 	idleCritical   = 15 * time.Minute
-	safeWarn       = 0.5         // of the limit
-	safeCritical   = 0.2         // of the limit
+	safeWarn       = 0.5 // of the limit
+	safeCritical   = 0.2 // of the limit
+	muchSpilled    = 1 << 30
 	oldCatalogRows = 100_000_000 // transactions: half of autovacuum_freeze_max_age's default
 )
 
@@ -76,6 +77,10 @@ func (s Status) Alarms() (alarms []Alarm) {
 	if s.CatalogXminAge > oldCatalogRows {
 		add("slot-catalog", Warn, fmt.Sprintf("slot %q holds back vacuum of the system catalogs for %d transactions", s.Name, s.CatalogXminAge),
 			"let the engine read on, or drop the slot if it is not needed any more")
+	}
+	if s.Spill != nil && s.Spill.Bytes > muchSpilled {
+		add("slot-spill", Warn, fmt.Sprintf("decoding for slot %q has put %s of %s on the server's disk", s.Name, Bytes(s.Spill.Bytes), plural(s.Spill.Transactions, "large transaction")),
+			"raise logical_decoding_work_mem for the engine's role, or make bulk transactions smaller")
 	}
 	return alarms
 }

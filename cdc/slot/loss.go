@@ -22,8 +22,8 @@ type Loss struct {
 	Journal  *journal.LSN // up to where the engine's journal holds everything; nil: not known
 }
 
-// Rows counts changes.
-type Rows struct{ Inserts, Updates, Deletes, Truncates int64 }
+// Rows counts changes, and the commits that have any.
+type Rows struct{ Commits, Inserts, Updates, Deletes, Truncates int64 }
 
 // Bounds of counting, which makes the server decode the log once more and put
 // the result into a temporary file: it is a help, not worth a load that shows.
@@ -69,11 +69,12 @@ func count(ctx context.Context, conn *pgx.Conn, slot, publication string, to jou
 		return nil, err
 	}
 	var r Rows
-	err = tx.QueryRow(ctx, `SELECT count(*) FILTER (WHERE kind = 'I'), count(*) FILTER (WHERE kind = 'U'),
+	err = tx.QueryRow(ctx, `SELECT count(DISTINCT xid::text) FILTER (WHERE kind IN ('I', 'U', 'D', 'T')),
+		count(*) FILTER (WHERE kind = 'I'), count(*) FILTER (WHERE kind = 'U'),
 		count(*) FILTER (WHERE kind = 'D'), count(*) FILTER (WHERE kind = 'T')
-		FROM (SELECT pg_catalog.chr(pg_catalog.get_byte(data, 0)) FROM pg_catalog.pg_logical_slot_peek_binary_changes(
-			$1::name, $2::text::pg_lsn, NULL, 'proto_version', '1', 'publication_names', $3::text)) m (kind)`,
-		slot, to.String(), pgx.Identifier{publication}.Sanitize()).Scan(&r.Inserts, &r.Updates, &r.Deletes, &r.Truncates)
+		FROM (SELECT xid, pg_catalog.chr(pg_catalog.get_byte(data, 0)) FROM pg_catalog.pg_logical_slot_peek_binary_changes(
+			$1::name, $2::text::pg_lsn, NULL, 'proto_version', '1', 'publication_names', $3::text)) m (xid, kind)`,
+		slot, to.String(), pgx.Identifier{publication}.Sanitize()).Scan(&r.Commits, &r.Inserts, &r.Updates, &r.Deletes, &r.Truncates)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func (l Loss) Sentences() []string {
 	case l.To <= l.From:
 		what = fmt.Sprintf("behind slot %q at %s lies nothing that it has not confirmed", l.Slot, l.From)
 	case l.Rows != nil:
-		what += fmt.Sprintf(", with %s, %s, %s and %s of published tables", plural(l.Rows.Inserts, "insert"),
+		what += fmt.Sprintf(", with %s of %s, %s, %s and %s of published tables", plural(l.Rows.Commits, "commit"), plural(l.Rows.Inserts, "insert"),
 			plural(l.Rows.Updates, "update"), plural(l.Rows.Deletes, "delete"), plural(l.Rows.Truncates, "truncate"))
 	default:
 		what += "; its changes could not be counted: " + l.Why

@@ -11,7 +11,7 @@ import (
 // Rate is how fast the server writes log.
 type Rate struct {
 	BytesPerSecond float64  `json:"bytes_per_second"`
-	SecondsLeft    *float64 `json:"seconds_left"` // until the slot is lost if reading stops now, at the earliest; nil: never, or lost already
+	SecondsLeft    *float64 `json:"seconds_left"` // until the slot is lost if reading stops now, at the earliest, or without a limit the disk full; nil: never, not known, or lost already
 }
 
 // Sample is the end of the log at one moment of the server's clock.
@@ -70,8 +70,17 @@ func (s *Status) Measure(ctx context.Context, conn *pgx.Conn, over time.Duration
 // SetRate takes a rate that was measured elsewhere.
 func (s *Status) SetRate(bytesPerSecond float64) {
 	s.Rate = &Rate{BytesPerSecond: bytesPerSecond}
-	if s.SafeWAL != nil && !s.Lost() && bytesPerSecond > 0 {
-		left := max(float64(*s.SafeWAL), 0) / bytesPerSecond
+	if s.Lost() || bytesPerSecond <= 0 {
+		return
+	}
+	room := int64(-1)
+	if s.SafeWAL != nil {
+		room = max(*s.SafeWAL, 0)
+	} else if s.Disk != nil {
+		room = s.Disk.Free
+	}
+	if room >= 0 {
+		left := float64(room) / bytesPerSecond
 		s.Rate.SecondsLeft = &left
 	}
 }

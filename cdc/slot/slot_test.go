@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -195,6 +196,9 @@ func TestAlarms(t *testing.T) {
 		"idle":     {func(s *slot.Status) { s.InactiveSince, s.IdleFor = &since, 400 }, []string{`WARN slot-idle nobody has read slot "n" for 7 min, and the server keeps all log since`}},
 		"away":     {func(s *slot.Status) { s.InactiveSince, s.IdleFor = &since, 86400 }, []string{`CRITICAL slot-idle nobody has read slot "n" for 24 h, and the server keeps all log since`}},
 		"catalog":  {func(s *slot.Status) { s.CatalogXminAge = 150_000_000 }, []string{`WARN slot-catalog slot "n" holds back vacuum of the system catalogs for 150000000 transactions`}},
+		"spill": {func(s *slot.Status) { s.Spill = &slot.Spill{Transactions: 3, Bytes: 2 << 30} }, []string{
+			`WARN slot-spill decoding for slot "n" has put 2.0 GiB of 3 large transactions on the server's disk`,
+		}},
 		"timed out": {func(s *slot.Status) { s.WALStatus, s.Invalidation = "lost", &reason }, []string{
 			`FATAL slot-wal replication slot "n" is lost: nobody read it for longer than idle_replication_slot_timeout (idle_timeout)`,
 		}},
@@ -228,6 +232,16 @@ func TestTheOutlookCountsFromTheRate(t *testing.T) {
 	} {
 		if s.SetRate(rate); !strings.Contains(s.String(), want) {
 			t.Errorf("%g bytes a second: no %q in\n%s", rate, want, s)
+		}
+	}
+	s.SafeWAL, s.Limit = nil, -1
+	for want, disk := range map[string]*slot.Disk{
+		"write rate 1.0 MiB/s: never invalid, but an hour without reading keeps 3.5 GiB more\n":                nil,
+		"write rate 1.0 MiB/s: never invalid, but the disk of pg_wal is full in 20 min if reading stops now\n": {Free: 1200 << 20, Size: 1 << 40},
+	} {
+		s.Disk = disk
+		if s.SetRate(1 << 20); !strings.Contains(s.String(), want) {
+			t.Errorf("without a limit, disk %v: no %q in\n%s", disk, want, s)
 		}
 	}
 }
@@ -271,13 +285,13 @@ func TestForeseeCountsWhatIsLost(t *testing.T) {
 	s := read(t, db)
 	conn := connect(t, db)
 	loss := s.Foresee(t.Context(), conn, s.Current.LSN)
-	if loss.Rows == nil || *loss.Rows != (slot.Rows{Inserts: 2, Updates: 1}) || loss.From != start.Confirmed.LSN {
+	if loss.Rows == nil || *loss.Rows != (slot.Rows{Commits: 2, Inserts: 2, Updates: 1}) || loss.From != start.Confirmed.LSN {
 		t.Errorf("loss %+v, rows %+v", loss, loss.Rows)
 	}
 	if after := read(t, db); after.Confirmed != s.Confirmed {
 		t.Errorf("counting has moved the slot from %s to %s", s.Confirmed, after.Confirmed)
 	}
-	text := fmt.Sprintf("behind slot %q, from %s to %s, lie %s of log that it has not confirmed, with 2 inserts, 1 update, 0 deletes and 0 truncates of published tables",
+	text := fmt.Sprintf("behind slot %q, from %s to %s, lie %s of log that it has not confirmed, with 2 commits of 2 inserts, 1 update, 0 deletes and 0 truncates of published tables",
 		s.Name, loss.From, loss.To, slot.Bytes(int64(loss.To-loss.From)))
 	unknown := "how much of it the journal has is not known: no engine answers on gateway.admin, and no journal can be read in journal.dir"
 	if diff := cmp.Diff([]string{text, unknown}, loss.Sentences()); diff != "" {
@@ -337,4 +351,41 @@ func TestSizesAndTimesReadWell(t *testing.T) {
 			t.Errorf("Duration(%d) = %s, want %s", d, got, want)
 		}
 	}
+}
+
+func TestTheDiskOfTheLogIsSeenByWhoMay(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells")
+	}
+	db := pgtest.New(t)
+	if s := read(t, db); s.Disk != nil {
+		t.Errorf("a role that may not know where the data is sees the disk %+v", s.Disk)
+	}
+	db.Exec("GRANT pg_monitor TO " + db.Role)
+	if s := read(t, db); s.Disk == nil || s.Disk.Free <= 0 || s.Disk.Free > s.Disk.Size {
+		t.Errorf("the disk is %+v", s.Disk)
+	}
+}
+
+func TestSpillIsTold(t *testing.T) {
+	db := pgtest.New(t)
+	conn := connect(t, db)
+	db.Exec("INSERT INTO articles (title) SELECT repeat('x', 1000) FROM generate_series(1, 5000)")
+	_, err := conn.Exec(t.Context(), `SET logical_decoding_work_mem = '64kB';
+		SELECT count(*) FROM pg_logical_slot_get_binary_changes('`+db.Slot+`', NULL, NULL, 'proto_version', '1', 'publication_names', '`+db.Publication+`')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 1000 { // the counters come a moment later
+		if s := read(t, db); s.Spill != nil && s.Spill.Bytes > 0 {
+			if !strings.Contains(s.String(), "in 1 large transaction went by way of the server's disk\n") {
+				t.Errorf("screen:\n%s", s)
+			}
+			return
+		}
+		<-tick.C
+	}
+	t.Error("no spill is told")
 }

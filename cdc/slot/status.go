@@ -44,6 +44,8 @@ type Status struct {
 	Kept
 	Position
 	Failover
+	Spill       *Spill       `json:"spill"`      // nil before anything was decoded
+	Disk        *Disk        `json:"wal_disk"`   // nil where it cannot be seen
 	Rate        *Rate        `json:"write_rate"` // nil before Measure
 	Publication *Publication `json:"publication"`
 }
@@ -87,6 +89,14 @@ type Position struct {
 type Failover struct {
 	Enabled *bool `json:"failover"`
 	Synced  *bool `json:"synced"`
+}
+
+// Spill is what decoding has taken up of the server's disk for transactions
+// larger than logical_decoding_work_mem, since the server's counters began.
+type Spill struct {
+	Transactions int64 `json:"spill_txns"`
+	Bytes        int64 `json:"spill_bytes"`
+	Decoded      int64 `json:"total_bytes"` // of all transactions
 }
 
 // Publication is what the slot's reader asks for.
@@ -176,8 +186,27 @@ func Read(ctx context.Context, conn *pgx.Conn, name, publication string) (s Stat
 			s.Reader.Lag = &d
 		}
 	}
+	if s.Spill, err = readSpill(ctx, conn, name); err != nil {
+		return s, err
+	}
+	if s.Disk, err = readDisk(ctx, conn); err != nil {
+		return s, err
+	}
 	s.Publication, err = readPublication(ctx, conn, publication, s.Version)
 	return s, err
+}
+
+func readSpill(ctx context.Context, conn *pgx.Conn, name string) (*Spill, error) {
+	var s Spill
+	err := conn.QueryRow(ctx, "SELECT spill_txns, spill_bytes, total_bytes FROM pg_catalog.pg_stat_replication_slots WHERE slot_name = $1::text", name).
+		Scan(&s.Transactions, &s.Bytes, &s.Decoded)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read what decoding of slot %q takes up: %w", name, err)
+	}
+	return &s, nil
 }
 
 func at(position int64) LSN { return LSN{journal.LSN(position)} }

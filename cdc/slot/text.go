@@ -18,6 +18,9 @@ func (s Status) String() string {
 	fmt.Fprintf(&b, "  publication %s\n", s.publication())
 	fmt.Fprintf(&b, "  costs the server %s of log and the catalog rows of %d transactions; `newswire slot drop --confirm %s` frees both\n",
 		Bytes(s.Retained), s.CatalogXminAge, s.Name)
+	if s.Spill != nil && s.Spill.Decoded > 0 {
+		fmt.Fprintf(&b, "  decoded %s, of which %s in %s went by way of the server's disk\n", Bytes(s.Spill.Decoded), Bytes(s.Spill.Bytes), plural(s.Spill.Transactions, "large transaction"))
+	}
 	alarms := s.Alarms()
 	for _, a := range alarms {
 		fmt.Fprintf(&b, "  %s %s; %s\n", a.Level, a.Text, a.Remedy)
@@ -85,16 +88,24 @@ func (s Status) outlook() string {
 	switch {
 	case s.Lost():
 		return "the slot is lost already"
-	case s.SafeWAL == nil:
+	case s.SafeWAL == nil && s.Disk == nil:
 		return fmt.Sprintf("never invalid, but an hour without reading keeps %s more", Bytes(int64(s.Rate.BytesPerSecond*3600)))
+	case s.SafeWAL == nil && s.Rate.SecondsLeft == nil:
+		return fmt.Sprintf("never invalid, but the disk of pg_wal is full after %s more", Bytes(s.Disk.Free))
+	case s.SafeWAL == nil:
+		return fmt.Sprintf("never invalid, but the disk of pg_wal is full in %s if reading stops now", s.Rate.left())
 	case *s.SafeWAL <= 0:
 		return "invalid at the next checkpoint unless it is read on"
 	case s.Rate.SecondsLeft == nil:
 		return fmt.Sprintf("invalid after %s more", Bytes(*s.SafeWAL))
 	}
-	// A duration holds 292 years; what lasts longer is as good as never.
-	left := time.Duration(min(*s.Rate.SecondsLeft, 1e9) * float64(time.Second))
-	return fmt.Sprintf("invalid in %s at the earliest if reading stops now", Duration(left))
+	return fmt.Sprintf("invalid in %s at the earliest if reading stops now", s.Rate.left())
+}
+
+// left prints SecondsLeft. A duration holds 292 years; what lasts longer is as
+// good as never.
+func (r Rate) left() string {
+	return Duration(time.Duration(min(*r.SecondsLeft, 1e9) * float64(time.Second)))
 }
 
 // fewTables are listed one by one.

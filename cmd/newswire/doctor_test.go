@@ -55,7 +55,7 @@ func TestDoctorTellsPrograms(t *testing.T) {
 	for _, f := range report.Findings {
 		found[f.Check] = f
 	}
-	want := doctor.Finding{Check: "slot", Level: doctor.Fatal, Object: db.Name, Message: "the replication slot does not exist", Remedy: "run `newswire setup --apply`"}
+	want := doctor.Finding{Check: "slot", Level: doctor.Fatal, Object: db.Name, Message: "the replication slot does not exist", Remedy: "run `newswire setup --apply`", Page: "README.md#slot"}
 	if found["slot"] != want {
 		t.Errorf("slot: %+v", found["slot"])
 	}

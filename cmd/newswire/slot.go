@@ -53,12 +53,18 @@ func (p *program) slotStatus() *cobra.Command {
 }
 
 func (p *program) slotCreate() *cobra.Command {
-	return &cobra.Command{
+	var confirm string
+	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Create the slot behind its publication; one that stands as wanted is left alone",
 		Args:  noArguments,
 		RunE: work(func(ctx context.Context) error {
 			return p.withSlotServer(ctx, func(ctx context.Context, conn *pgx.Conn, cfg config.Config) error {
+				if confirm != cfg.Postgres.Slot {
+					if err := missedByNew(ctx, conn, cfg, confirm); err != nil {
+						return err
+					}
+				}
 				created, err := slot.Create(ctx, conn, cfg.Postgres.Slot, cfg.Postgres.Publication)
 				if err != nil {
 					return err
@@ -72,6 +78,25 @@ func (p *program) slotCreate() *cobra.Command {
 			})
 		}),
 	}
+	cmd.Flags().StringVar(&confirm, "confirm", "", "`NAME` of the slot, to say that what a journal lacks may be lacking")
+	return cmd
+}
+
+// missedByNew refuses a slot in the place of one that a journal was read from:
+// a new one has nothing of what was committed in between.
+func missedByNew(ctx context.Context, conn *pgx.Conn, cfg config.Config, confirmed string) error {
+	name := cfg.Postgres.Slot
+	if _, err := slot.Read(ctx, conn, name, cfg.Postgres.Publication); !errors.Is(err, slot.ErrMissing) {
+		return nil // what exists is left alone, or Create says why not
+	}
+	at, ok := journalPosition(ctx, cfg)
+	if !ok || at == 0 {
+		return nil
+	}
+	return unconfirmed([]string{
+		fmt.Sprintf("the journal ends at %s, and a new slot %q has nothing of what was committed since: the engine stops at the gap", at, name),
+		"`newswire resync` makes a new slot, and makes up from the tables for what was missed",
+	}, confirmed, "newswire slot create --confirm "+name)
 }
 
 func (p *program) slotDrop() *cobra.Command {

@@ -56,7 +56,7 @@ func TestSlotCreateAndDrop(t *testing.T) {
 	} {
 		code, stdout, stderr := call(t, configuration, nil, "slot", "drop", "--confirm="+c.confirm)
 		if code != exitUsage || stdout != "" || !standing(db) || !strings.HasSuffix(stderr, c.last) ||
-			!strings.Contains(stderr, "with 1 insert, 0 updates, 0 deletes and 0 truncates of published tables\n") ||
+			!strings.Contains(stderr, "with 1 commit of 1 insert, 0 updates, 0 deletes and 0 truncates of published tables\n") ||
 			!strings.Contains(stderr, "newswire: without the slot nothing that is committed from then on is read either\n") {
 			t.Errorf("drop --confirm=%s: code %d, %s%s", c.confirm, code, stdout, stderr)
 		}
@@ -114,5 +114,15 @@ func TestSlotOfARunningEngineIsLeftAlone(t *testing.T) {
 	if r.Code != exitUsage || !strings.Contains(r.Stderr, "newswire: the journal has everything up to ") && !strings.Contains(r.Stderr, "newswire: the journal ends at ") &&
 		!strings.Contains(r.Stderr, "lies nothing that it has not confirmed") {
 		t.Errorf("drop after the engine: code %d, %s", r.Code, r.Stderr)
+	}
+	// A new slot behind a journal that was read from another lacks what came in between.
+	db.Exec("SELECT pg_drop_replication_slot('" + db.Slot + "')")
+	r = harness.Run(t, e.Dir, nil, "slot", "create")
+	if r.Code != exitUsage || standing(db) || !strings.HasPrefix(r.Stderr, "newswire: the journal ends at ") ||
+		!strings.HasSuffix(r.Stderr, "newswire: nothing was changed; to go ahead type: newswire slot create --confirm "+db.Slot+"\n") {
+		t.Errorf("create beside a journal: code %d, %s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	if r = harness.Run(t, e.Dir, nil, "slot", "create", "--confirm", db.Slot); r.Code != exitDone || !standing(db) {
+		t.Errorf("create --confirm: code %d, %s%s", r.Code, r.Stdout, r.Stderr)
 	}
 }
