@@ -30,6 +30,36 @@ type identity struct {
 	reader  string
 	expires time.Time
 	permit  fanout.Permit
+	role    string // of the claim newswire_role
+}
+
+// RoleBackend is the newswire_role of the site's own tokens: its holder may
+// speak for any reader where a listener says so.
+const RoleBackend = "backend"
+
+// Holder is whose token it is.
+type Holder struct {
+	Reader string
+	Role   string // empty for readers
+}
+
+// Tokens checks tokens as the gateway does, for other listeners.
+type Tokens struct{ verifier *verifier }
+
+// NewTokens checks the configuration.
+func NewTokens(a Auth) (*Tokens, error) {
+	v, err := newVerifier(a)
+	if err != nil {
+		return nil, err
+	}
+	return &Tokens{v}, nil
+}
+
+// Check says who holds a token. The error says why it is refused, never what it
+// holds.
+func (t *Tokens) Check(token string) (Holder, error) {
+	id, err := t.verifier.verify(token)
+	return Holder{id.reader, id.role}, err
 }
 
 // verifier checks tokens. It is safe for concurrent use.
@@ -77,6 +107,7 @@ func (v *verifier) verify(token string) (identity, error) {
 	var claims struct {
 		jwt.RegisteredClaims
 		Tags *[]string `json:"tags"`
+		Role string    `json:"newswire_role"`
 	}
 	if token == "" {
 		return identity{}, errors.New("token is missing")
@@ -91,7 +122,7 @@ func (v *verifier) verify(token string) (identity, error) {
 	if err := checkReader(claims.Subject); err != nil {
 		return identity{}, err
 	}
-	id := identity{reader: claims.Subject, expires: claims.ExpiresAt.Time}
+	id := identity{reader: claims.Subject, expires: claims.ExpiresAt.Time, role: claims.Role}
 	if claims.Tags != nil && !slices.Contains(*claims.Tags, fanout.AllTags) {
 		id.permit = append(fanout.Permit{}, *claims.Tags...)
 		slices.Sort(id.permit) // the order says nothing

@@ -269,3 +269,27 @@ func TestFreshTokenOfTheSameReaderProlongsTheSession(t *testing.T) {
 	}
 	c.Sync()
 }
+
+func TestTokensTellTheSiteFromItsReaders(t *testing.T) {
+	tokens, err := NewTokens(Auth{Secret: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(claims jwt.MapClaims) string {
+		text, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	soon := time.Now().Add(time.Minute).Unix()
+	if who, err := tokens.Check(sign(jwt.MapClaims{"sub": "u1", "exp": soon})); err != nil || who != (Holder{Reader: "u1"}) {
+		t.Errorf("a reader's token is of %+v, %v", who, err)
+	}
+	if who, err := tokens.Check(sign(jwt.MapClaims{"sub": "cms", "exp": soon, "newswire_role": "backend"})); err != nil || who != (Holder{"cms", RoleBackend}) {
+		t.Errorf("the backend's token is of %+v, %v", who, err)
+	}
+	if _, err := tokens.Check(sign(jwt.MapClaims{"sub": "u1", "exp": time.Now().Add(-time.Minute).Unix()})); err == nil {
+		t.Error("an expired token was taken")
+	}
+}

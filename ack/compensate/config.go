@@ -14,6 +14,7 @@ import (
 
 	"newswire/ack/compensate/channel"
 	"newswire/ack/compensate/policy"
+	"newswire/ack/compensate/store"
 )
 
 // Config says where records come from, where devices and receipts are kept, and
@@ -133,3 +134,6 @@ func instance() string {
 	}
 	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
+
+// Doubtful is a delivery of which nobody knows whether it arrived.
+type Doubtful = store.Doubtful

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"newswire/cmd/newswire/internal/config"
+	"newswire/gateway"
 )
 
 // tokenRequest is what a token shall say.
@@ -21,6 +22,7 @@ type tokenRequest struct {
 	ttl     time.Duration
 	tags    []string
 	limited bool // tags was given: the reader may follow these and no others
+	backend bool // the site's own: may name any reader in the devices API
 }
 
 // token signs a token, for trying out; an identity provider signs the real ones.
@@ -34,6 +36,7 @@ func (p *program) token() *cobra.Command {
 	cmd.Flags().StringVar(&r.reader, "reader", "", "`name` of the reader: the token's sub")
 	cmd.Flags().DurationVar(&r.ttl, "ttl", time.Hour, "`time` until it expires")
 	cmd.Flags().StringSliceVar(&r.tags, "tags", nil, "`tags`, or prefix:*, that the reader may follow; default all")
+	cmd.Flags().BoolVar(&r.backend, "backend", false, "for the site's own backend: may register devices of every reader")
 	cmd.RunE = work(func(context.Context) error {
 		r.limited = cmd.Flags().Changed("tags")
 		if err := r.validate(); err != nil {
@@ -95,6 +98,9 @@ func (r tokenRequest) sign(auth config.Auth, now time.Time) (string, error) {
 	}
 	if r.limited {
 		claims["tags"] = append([]string{}, r.tags...) // never null: an empty list permits nothing
+	}
+	if r.backend {
+		claims["newswire_role"] = gateway.RoleBackend
 	}
 	signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(auth.HS256Secret)
 	if err != nil {
