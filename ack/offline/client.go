@@ -139,3 +139,6 @@ func (c *linkConn) Close() error {
 	c.link.connsMu.Unlock()
 	return c.Conn.Close()
 }
+
+// Login is what kafka-go logs in with; nil without SASL.
+func (s SASL) Login() (sasl.Mechanism, error) { return s.mechanism() }

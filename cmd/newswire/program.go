@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"newswire/cmd/newswire/internal/config"
+	faultpoint "newswire/fanout/journal/fault"
 )
 
 // program is one run of newswire: what it was given, and what its commands share.
@@ -38,12 +39,19 @@ func (p *program) command() *cobra.Command {
 
 		Args: nameCommand,
 		RunE: func(*cobra.Command, []string) error { return nil }, // Args refuses whatever comes here
+
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if err := faultpoint.Switch(p.getenv(config.EnvFaults)); err != nil {
+				return usageError{fmt.Errorf("%s: %w", config.EnvFaults, err)}
+			}
+			return nil
+		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentFlags().StringVar(&p.configPath, "config", "",
 		"configuration `file`; default newswire.yaml where there is one, else the environment alone")
 	root.AddCommand(
-		p.demo(), p.setup(), p.teardown(), p.doctor(), p.slot(), p.serve(), p.resync(), p.tail(), p.token(), p.config(), p.bench(), p.version(),
+		p.demo(), p.setup(), p.teardown(), p.doctor(), p.slot(), p.serve(), p.resync(), p.migrate(), p.compensate(), p.tail(), p.token(), p.config(), p.bench(), p.version(),
 	)
 	return root
 }

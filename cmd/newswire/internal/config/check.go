@@ -33,7 +33,7 @@ func (c *Config) checks() []section {
 		{"gateway", c.Gateway.load, c.Gateway.check},
 		{"ack", nothing, c.Ack.check},
 		{"offline", c.Offline.load, c.Offline.check},
-		{"compensate", nothing, c.Compensate.check},
+		{"compensate", c.Compensate.load, c.Compensate.check},
 		{"log", nothing, c.Log.check},
 	}
 }

@@ -120,18 +120,6 @@ func (s *SASL) check(c *checker) {
 	}
 }
 
-func (m *Compensate) check(c *checker) {
-	c.listenAddress("compensate.listen", m.Listen)
-	c.listenAddress("compensate.admin", m.Admin)
-	c.required("compensate.group", m.Group, "name the consumer group, such as newswire-compensate")
-	if m.Postgres.DSN != "" {
-		if reason := dsnFault(m.Postgres.DSN); reason != "" {
-			c.fault("compensate.postgres.dsn", "is not a connection string: %s", reason)
-		}
-	}
-	c.notServed(len(m.Channels) > 0, "compensate.channels", "leave it at {}")
-}
-
 func (l *Log) check(c *checker) {
 	c.oneOf("log.level", l.Level, "debug", "info", "warn", "error")
 	c.oneOf("log.format", l.Format, "text", "json")

@@ -149,20 +149,6 @@ type SASL struct {
 	Password string `yaml:"-"` // what PasswordFile held
 }
 
-// Compensate is the service that reaches readers who were away.
-type Compensate struct {
-	Listen   string             `yaml:"listen"` // devices API; default :8090
-	Admin    string             `yaml:"admin"`  // default 127.0.0.1:8091
-	Group    string             `yaml:"group"`  // consumer group; default newswire-compensate
-	Postgres CompensatePostgres `yaml:"postgres"`
-	Channels map[string]any     `yaml:"channels"` // only the empty one is served
-}
-
-// CompensatePostgres is where devices and receipts are kept.
-type CompensatePostgres struct {
-	DSN string `yaml:"dsn"`
-}
-
 // Log says what is logged, and how a line looks.
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn or error; default info
@@ -193,7 +179,7 @@ func Default() Config {
 			EmbeddedListen: "127.0.0.1:9092",
 			Topic:          "news-offline",
 		},
-		Compensate: Compensate{Listen: ":8090", Admin: "127.0.0.1:8091", Group: "newswire-compensate"},
+		Compensate: defaultCompensate(),
 		Log:        Log{Level: "info", Format: "text"},
 	}
 }

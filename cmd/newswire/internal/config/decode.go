@@ -34,9 +34,7 @@ func (l *loader) decode(node *yaml.Node, key string, v reflect.Value) {
 	case v.Kind() == reflect.Slice:
 		l.decodeList(node, key, v)
 	case v.Kind() == reflect.Map:
-		if err := node.Decode(v.Addr().Interface()); err != nil {
-			l.fault(node, key, "%s: want a mapping of names to settings: %s", key, oneLine(err))
-		}
+		l.decodeMap(node, key, v)
 	case node.Kind != yaml.ScalarNode:
 		l.fault(node, key, "%s: want one value, %s", key, wanted(v.Type()))
 	default:
@@ -78,6 +76,26 @@ func (l *loader) decodeList(node *yaml.Node, key string, v reflect.Value) {
 		l.decode(item, fmt.Sprintf("%s[%d]", key, i), list.Index(i))
 	}
 	v.Set(list)
+}
+
+// decodeMap reads a mapping whose names the user chooses.
+func (l *loader) decodeMap(node *yaml.Node, key string, v reflect.Value) {
+	if node.Kind != yaml.MappingNode {
+		l.fault(node, key, "%s: want a mapping of names to values", key)
+		return
+	}
+	all := reflect.MakeMap(v.Type())
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		name, value := node.Content[i], reflect.New(v.Type().Elem()).Elem()
+		full := join(key, name.Value)
+		if all.MapIndex(reflect.ValueOf(name.Value)).IsValid() {
+			l.fault(name, full, "%s is already set; keep one of them", full)
+			continue
+		}
+		l.decode(node.Content[i+1], full, value)
+		all.SetMapIndex(reflect.ValueOf(name.Value), value)
+	}
+	v.Set(all)
 }
 
 // setScalar reads text into v. Where it cannot, it says what it wanted.
@@ -132,6 +150,11 @@ func fieldNamed(v reflect.Value, name string) (reflect.Value, bool) {
 	for i := range v.NumField() {
 		if yamlName(v.Type().Field(i)) == name && name != "" {
 			return v.Field(i), true
+		}
+		if v.Type().Field(i).Anonymous {
+			if field, known := fieldNamed(v.Field(i), name); known {
+				return field, true
+			}
 		}
 	}
 	return reflect.Value{}, false

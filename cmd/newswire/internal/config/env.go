@@ -14,6 +14,10 @@ const (
 
 	// EnvConfig names the configuration file where the flag --config does not.
 	EnvConfig = "NEWSWIRE_CONFIG"
+
+	// EnvFaults names places where the process ends as by kill -9, for tests: see
+	// package fault.
+	EnvFaults = "NEWSWIRE_FAULTS"
 )
 
 // kubernetesLink matches what Kubernetes puts into a container's environment
@@ -30,7 +34,7 @@ func envName(key string) string {
 // like a setting and is none, so that a misspelt one is not silently without
 // effect.
 func CheckEnv(environ []string) error {
-	known := []string{EnvConfig}
+	known := []string{EnvConfig, EnvFaults}
 	for _, s := range settings() {
 		known = append(known, s.env)
 	}
@@ -63,7 +67,7 @@ func (l *loader) readEnv(getenv func(string) string, cfg *Config) {
 		switch {
 		case v.Type() == reflect.TypeFor[[]string]():
 			v.Set(reflect.ValueOf(splitList(text)))
-		case v.Kind() == reflect.Slice || v.Kind() == reflect.Map:
+		case v.Kind() == reflect.Slice || v.Kind() == reflect.Map || v.Kind() == reflect.Pointer:
 			l.document([]byte(text), s.key, v)
 		default:
 			if want := setScalar(v, text); want != "" {

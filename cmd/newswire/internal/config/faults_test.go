@@ -92,7 +92,13 @@ func TestFaultsAreSentences(t *testing.T) {
 		{"twice reached", "data:", "published: {column: at, reached: true, and: {column: b, reached: true}}, data:", `newswire.yaml line 5: postgres.tables[0].published.and adds no condition of the other kind: write one with reached beside one with equals, and no third`},
 		{"jwks", "{hs256_secret_file: DIR/secret}", "{jwks_url: 'https://id.example/keys'}", `newswire.yaml line 6: gateway.auth.jwks_url is not served by this version of newswire: save the key as PEM and name it in gateway.auth.public_key_file`},
 		{"anonymous", "DIR/secret", "DIR/secret, anonymous: true", `newswire.yaml line 6: gateway.auth.anonymous is not served by this version of newswire: leave it at false and give every reader a token`},
-		{"channels", "gateway:", "compensate: {channels: {webhook: {url: x}}}\ngateway:", `newswire.yaml line 6: compensate.channels is not served by this version of newswire: leave it at {}`},
+		{"channel", "gateway:", "compensate: {channels: {webhook: {url: 'https://x.example/', secret_files: [s], policy: {per_hour: -1}}}}\ngateway:", `newswire.yaml line 6: compensate.channels.webhook.policy has a negative number: write 0 for the default, or more`},
+		{"unusable channel", "gateway:", "compensate: {channels: {webhook: {url: x, secret_files: [s]}}}\ngateway:", `newswire.yaml line 6: compensate.channels.webhook is not usable: url is no https address without a password in it: write https://cms.example.com/hook (http needs allow_http)`},
+		{"channel's key", "gateway:", "compensate: {channels: {webhook: {url: 'https://x.example/', secret_files: [s], colour: red}}}\ngateway:", `newswire.yaml line 6: unknown key compensate.channels.webhook.colour; known here: url, allow_http, secret_files, http, policy`},
+		{"route without its channel", "gateway:", "compensate: {channels: {webhook: {url: 'https://x.example/', secret_files: [s]}}, routes: [{tags: [a], steps: [[sms]]}]}\ngateway:", `compensate.routes[0] names the channel "sms", which compensate.channels does not configure`},
+		{"text", "gateway:", "compensate: {channels: {webhook: {url: 'https://x.example/', secret_files: [s]}}, texts: {de: {title: '{{'}}}\ngateway:", `compensate.texts.de.title is not a template: template: title:1: unclosed action`},
+		{"text's key", "gateway:", "compensate: {texts: {de: {titel: x}}}\ngateway:", `newswire.yaml line 6: unknown key compensate.texts.de.titel; did you mean compensate.texts.de.title?`},
+		{"lease", "gateway:", "compensate: {lease: 10ms}\ngateway:", `newswire.yaml line 6: compensate.lease is 10ms: write at least 1s, such as 15s`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if !strings.Contains(least, c.old) {

@@ -45,6 +45,8 @@ func structKeys(t reflect.Type, section string) []string {
 	for i := range t.NumField() {
 		if name := yamlName(t.Field(i)); name != "" {
 			keys = append(keys, join(section, name))
+		} else if t.Field(i).Anonymous {
+			keys = append(keys, structKeys(t.Field(i).Type, section)...)
 		}
 	}
 	return keys

@@ -20,6 +20,9 @@ func (c Config) Effective() string {
 		c.Postgres.DSN = ""
 	}
 	c.Postgres.DSN = maskDSN(c.Postgres.DSN)
+	if c.Compensate.Postgres.DSNFile != "" {
+		c.Compensate.Postgres.DSN = ""
+	}
 	c.Compensate.Postgres.DSN = maskDSN(c.Compensate.Postgres.DSN)
 	var text strings.Builder
 	out := yaml.NewEncoder(&text)

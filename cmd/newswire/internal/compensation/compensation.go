@@ -1,0 +1,141 @@
+// Package compensation makes the compensation service of the configuration: its
+// channels, its Kafka, and whose tokens it takes.
+package compensation
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"newswire/ack/compensate"
+	"newswire/ack/compensate/channel"
+	"newswire/ack/compensate/channel/apns"
+	"newswire/ack/compensate/channel/fcm"
+	"newswire/ack/compensate/channel/sms"
+	"newswire/ack/compensate/channel/webhook"
+	"newswire/ack/compensate/channel/webpush"
+	"newswire/ack/offline"
+	"newswire/cmd/newswire/internal/config"
+	"newswire/gateway"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Needs are the sections of the configuration that the service reads.
+var Needs = []string{"gateway", "offline", "compensate", "log"}
+
+// New makes the service. more are channels beside those of the configuration.
+func New(cfg config.Config, log *slog.Logger, more map[string]channel.Channel) (*compensate.Service, error) {
+	c, err := Config(cfg, log, more)
+	if err != nil {
+		return nil, err
+	}
+	return compensate.New(c)
+}
+
+// Config is what the service works with.
+func Config(cfg config.Config, log *slog.Logger, more map[string]channel.Channel) (compensate.Config, error) {
+	m := cfg.Compensate
+	channels, lanes, err := channels(m.Channels)
+	if err != nil {
+		return compensate.Config{}, err
+	}
+	for name, ch := range more {
+		channels[name] = ch
+	}
+	if len(channels) == 0 {
+		return compensate.Config{}, errors.New("compensate.channels names none: configure at least one of webpush, apns, fcm, sms and webhook")
+	}
+	if m.Postgres.DSN == "" {
+		return compensate.Config{}, errors.New("compensate.postgres.dsn is missing: write how to reach the database that newswire migrate has prepared, or name the file that says so in compensate.postgres.dsn_file")
+	}
+	kafka, err := kafkaOf(cfg)
+	if err != nil {
+		return compensate.Config{}, err
+	}
+	tokens, err := gateway.NewTokens(gateway.Auth{
+		Secret: cfg.Gateway.Auth.HS256Secret, PublicKey: cfg.Gateway.Auth.PublicKey,
+		Issuer: cfg.Gateway.Auth.Issuer, Audience: cfg.Gateway.Auth.Audience,
+	})
+	if err != nil {
+		return compensate.Config{}, err
+	}
+	over, err := certificate(cfg.Gateway.TLS)
+	if err != nil {
+		return compensate.Config{}, err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return compensate.Config{
+		Kafka: kafka, DSN: m.Postgres.DSN, Channels: channels, Lanes: lanes, Policy: m.Rules(),
+		Listen: m.Listen, Admin: m.Admin, Origins: cfg.Gateway.Origins, TLS: over,
+		Verify: func(token string) (compensate.Caller, error) {
+			holder, err := tokens.Check(token)
+			return compensate.Caller{Reader: holder.Reader, Backend: holder.Role == gateway.RoleBackend}, err
+		},
+		Backlog: m.Backlog, Retention: m.Retention, Lease: m.Lease, Registry: registry, Log: log,
+	}, nil
+}
+
+// channels makes those that are configured; files with keys are read here.
+func channels(c *config.Channels) (map[string]channel.Channel, map[string]compensate.Lane, error) {
+	made := make(map[string]channel.Channel)
+	lanes := make(map[string]compensate.Lane)
+	var faults []error
+	for _, one := range c.Configured() {
+		ch, err := open(one.Name, c)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("compensate.channels.%s: %w", one.Name, err))
+			continue
+		}
+		made[one.Name] = ch
+		lanes[one.Name] = compensate.Lane{
+			Concurrency: one.Policy.Concurrency, Trip: one.Policy.Trip, Rest: one.Policy.Rest, BackendOnly: one.OnlyBackend(),
+		}
+	}
+	return made, lanes, errors.Join(faults...)
+}
+
+func open(name string, c *config.Channels) (channel.Channel, error) {
+	switch name {
+	case "webpush":
+		return webpush.New(c.WebPush.Config)
+	case "apns":
+		return apns.New(c.APNs.Config)
+	case "fcm":
+		return fcm.New(c.FCM.Config)
+	case "sms":
+		return sms.New(c.SMS.Config)
+	}
+	return webhook.New(c.Webhook.Config)
+}
+
+func kafkaOf(cfg config.Config) (compensate.Kafka, error) {
+	o := cfg.Offline
+	mechanism, err := offline.SASL{Mechanism: o.SASL.Mechanism, Username: o.SASL.Username, Password: o.SASL.Password}.Login()
+	if err != nil {
+		return compensate.Kafka{}, err
+	}
+	k := compensate.Kafka{Brokers: o.Brokers, Topic: o.Topic, Group: cfg.Compensate.Group, SASL: mechanism}
+	if o.Embedded() {
+		k.Brokers = []string{o.EmbeddedListen} // in the engine's process
+	}
+	if o.TLS {
+		k.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return k, nil
+}
+
+// certificate is the gateway's: both are the site's to its readers.
+func certificate(t config.TLS) (*tls.Config, error) {
+	if t.CertFile == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("gateway.tls cannot be used: %w", err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}, nil
+}
