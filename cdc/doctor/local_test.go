@@ -178,7 +178,8 @@ func TestReportPrints(t *testing.T) {
 		"warn   kafka                   Kafka: the topic is short",
 		"                               remedy: make it longer",
 		"ok     wal-level               wal_level: wal_level is logical",
-		"1 fatal, 1 to look at, 1 in order", "",
+		"1 fatal, 1 to look at, 1 in order",
+		"README.md has a page for each finding, under its name", "",
 	}, "\n")
 	if diff := cmp.Diff(want, r.String()); diff != "" {
 		t.Errorf("text (-want +got):\n%s", diff)
