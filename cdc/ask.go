@@ -228,12 +228,20 @@ func (q question) read(results []*pgconn.Result) ([]*answer, error) {
 // queryFault tells a query that is wrong, which nothing but another query heals,
 // from a server that has trouble.
 func (t *table) queryFault(err error) error {
-	var refusal *pgconn.PgError
-	if errors.As(err, &refusal) && ownFault(refusal.Code) {
-		return fmt.Errorf("%w: postgres.tables[%d].tags.query fails: %s (%s); correct it, or what it reads, then start again",
-			ErrMapping, t.index, refusal.Message, refusal.Code)
+	if ownFault(pgCode(err)) {
+		return fmt.Errorf("%w: postgres.tables[%d].tags.query fails: %s; correct it, or what it reads, then start again",
+			ErrMapping, t.index, refusal(err))
 	}
 	return fmt.Errorf("ask for the tags of %s: %w", t.name, err)
+}
+
+// refusal is what the server said.
+func refusal(err error) string {
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		return ""
+	}
+	return fmt.Sprintf("%s, SQLSTATE %s", e.Message, e.Code)
 }
 
 // ownFault tells the errors that a statement makes by itself.

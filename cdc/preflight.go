@@ -40,6 +40,9 @@ func Preflight(ctx context.Context, cfg Config) error {
 	for _, t := range tables {
 		steps = append(steps, func(ctx context.Context) error { return p.published(ctx, t) })
 	}
+	for _, t := range tables {
+		steps = append(steps, func(ctx context.Context) error { return p.query(ctx, c, t) })
+	}
 	for _, step := range append(steps, p.slot) {
 		if err := step(ctx); err != nil {
 			return errors.Join(append(p.faults, err)...)

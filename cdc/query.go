@@ -32,14 +32,16 @@ var (
 
 // parseQuery finds the parameters, wherever SQL would take them for such.
 func parseQuery(sql string) (*tagQuery, error) {
-	sql = strings.TrimRight(sql, "; \t\r\n")
-	if strings.TrimSpace(sql) == "" {
-		return nil, errQueryEmpty
-	}
 	q := new(tagQuery)
-	from := 0
+	from, until := 0, len(sql) // until: where it ends but for blanks, comments and semicolons
 	for i := 0; i < len(sql); {
 		end := skipOpaque(sql, i)
+		switch c := sql[i]; {
+		case c == ';' && until == len(sql):
+			until = i
+		case c != ';' && c != ' ' && c != '\t' && c != '\r' && c != '\n' && !isComment(sql[i:]):
+			until = len(sql)
+		}
 		switch {
 		case end < 0:
 			return nil, errQueryOpen
@@ -62,7 +64,10 @@ func parseQuery(sql string) (*tagQuery, error) {
 			i++
 		}
 	}
-	if q.parts = append(q.parts, sql[from:]); len(q.params) == 0 {
+	if strings.TrimSpace(sql[:until]) == "" {
+		return nil, errQueryEmpty
+	}
+	if q.parts = append(q.parts, sql[from:until]); len(q.params) == 0 {
 		return nil, errQueryNoParam
 	}
 	return q, nil
@@ -78,12 +83,12 @@ func skipOpaque(sql string, i int) (end int) {
 		return skipQuoted(sql, i+1, '\'', false)
 	case c == '"':
 		return skipQuoted(sql, i+1, '"', false)
-	case strings.HasPrefix(rest, "--"):
+	case isComment(rest) && c == '-':
 		if n := strings.IndexByte(rest, '\n'); n >= 0 {
 			return i + n
 		}
 		return len(sql)
-	case strings.HasPrefix(rest, "/*"):
+	case isComment(rest):
 		return skipComment(sql, i)
 	case (c == 'e' || c == 'E') && len(rest) > 1 && rest[1] == '\'':
 		return skipQuoted(sql, i+2, '\'', true)
@@ -149,6 +154,8 @@ func skipDollarQuoted(sql string, i int) int {
 	}
 	return end + 1 + n + len(tag)
 }
+
+func isComment(sql string) bool { return strings.HasPrefix(sql, "--") || strings.HasPrefix(sql, "/*") }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 

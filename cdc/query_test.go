@@ -13,6 +13,8 @@ func TestParametersAreFoundWhereSQLHasThem(t *testing.T) {
 	for sql, want := range map[string]string{
 		"SELECT $1":                            "SELECT <1>",
 		"SELECT $1;\n ; ":                      "SELECT <1>",
+		"SELECT $1; -- $2\n /* $3 */ ;":        "SELECT <1>",
+		"SELECT $1; SELECT $2;":                "SELECT <1>; SELECT <2>",
 		"SELECT $2+$1::int,$12":                "SELECT <2>+<1>::int,<12>",
 		"SELECT '$2', $1":                      "SELECT '$2', <1>",
 		"SELECT 'it''s $2', $1":                "SELECT 'it''s $2', <1>",

@@ -1,0 +1,189 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// query checks that a table's query can be asked, and that its link tables tell
+// whose tags they change.
+func (p *preflight) query(ctx context.Context, c *catalog, t *table) error {
+	if _, found := p.found[t.name]; t.query == nil || !found || !p.pubExists {
+		return nil // told already
+	}
+	key := fmt.Sprintf("postgres.tables[%d].tags.query", t.index)
+	r, columns, err := c.describe(ctx, t)
+	switch {
+	case errors.Is(err, ErrMapping), errors.Is(err, pgx.ErrNoRows):
+		return nil // told already
+	case err != nil:
+		return fmt.Errorf("describe %s: %w", t.name, err)
+	case len(r.key) == 0:
+		p.fault("%s needs a key to ask for, and %s has no primary key; add one", key, t.name)
+		return nil
+	}
+	var hidden bool
+	if err := p.conn.QueryRow(ctx, "SELECT pg_catalog.row_security_active($1::text::regclass)", t.name.quoted()).Scan(&hidden); err != nil {
+		return fmt.Errorf("read row security of %s: %w", t.name, err)
+	}
+	if hidden {
+		p.fault("row level security hides rows of %s from the role, so %s would take them for deleted; add a policy that lets %s see every row",
+			t.name, key, pgx.Identifier{p.conn.Config().User}.Sanitize())
+	}
+	if ok, err := p.form(ctx, t, r, key); !ok {
+		return err
+	}
+	if err := p.asks(ctx, c, question{table: t, relation: r}, key); err != nil {
+		return err
+	}
+	for i, l := range t.links {
+		if err := p.link(ctx, t, r, fmt.Sprintf("postgres.tables[%d].tags.links[%d]", t.index, i), l); err != nil {
+			return err
+		}
+	}
+	if len(t.links) == 0 || len(p.faults) > 0 {
+		return nil
+	}
+	return p.asks(ctx, c, question{table: t, relation: r, columns: columns}, key)
+}
+
+// form checks the query as it is written: its parameters and its one column.
+func (p *preflight) form(ctx context.Context, t *table, r *relation, key string) (ok bool, err error) {
+	var names []string
+	var types []uint32
+	for _, i := range r.key {
+		names, types = append(names, r.columns[i].name), append(types, r.columns[i].typ.OID)
+	}
+	if most := t.query.most(); most > len(names) {
+		p.fault("%s has the parameter $%d, but the key of %s has only %d: %s; number them in this order", key, most, t.name, len(names), strings.Join(names, ", "))
+		return false, nil
+	}
+	described, err := p.conn.PgConn().Prepare(ctx, "", t.cfg.Tags.Query, types)
+	if err != nil {
+		return false, p.wrongQuery(err, t, key)
+	}
+	if n := len(described.Fields); n != 1 {
+		p.fault("%s gives %d columns, not one: SELECT the tag alone", key, n)
+		return false, nil
+	}
+	return true, nil
+}
+
+// asks tries the statement that will be put, about no rows: that checks rights
+// as well.
+func (p *preflight) asks(ctx context.Context, c *catalog, q question, key string) error {
+	statement, err := c.statement(ctx, q)
+	if err != nil {
+		return err
+	}
+	_, err = p.conn.PgConn().Exec(ctx, "BEGIN READ ONLY; "+statement).ReadAll()
+	if _, after := p.conn.PgConn().Exec(ctx, "ROLLBACK").ReadAll(); after != nil {
+		return fmt.Errorf("try the query for the tags of %s: %w", q.table.name, errors.Join(err, after))
+	}
+	if err != nil {
+		return p.wrongQuery(err, q.table, key)
+	}
+	return nil
+}
+
+// wrongQuery tells a query that the server refuses; other trouble is returned.
+func (p *preflight) wrongQuery(err error, t *table, key string) error {
+	fault := t.queryFault(err)
+	switch {
+	case !errors.Is(fault, ErrMapping):
+		return fault
+	case pgCode(err) == codeInsufficientPrivilege:
+		p.fault("the role may not read what %s reads (%s); run `newswire setup --apply`, without --minimal: tags from a query need SELECT", key, refusal(err))
+	default:
+		p.fault("%s fails: %s; correct it", key, refusal(err))
+	}
+	return nil
+}
+
+const linkQuery = `
+SELECT c.relkind IN ('r', 'p') AND c.relpersistence = 'p', c.relreplident = 'f',
+  ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''%s),
+  ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey::smallint[])
+        WHERE i.indrelid = c.oid AND (c.relreplident = 'd' AND i.indisprimary AND i.indimmediate OR c.relreplident = 'i' AND i.indisreplident)),
+  (SELECT i.indexrelid::regclass::text FROM pg_catalog.pg_index i
+   WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+     AND NOT EXISTS (SELECT FROM unnest(i.indkey::smallint[]) k JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k WHERE NOT a.attnotnull)
+     AND (SELECT count(*) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey::smallint[]) AND a.attname = ANY ($3::text[])) = pg_catalog.cardinality($3::text[])
+   ORDER BY i.indnatts LIMIT 1),
+  EXISTS (SELECT FROM pg_catalog.pg_publication_tables pt WHERE pt.pubname = $4 AND pt.schemaname = $1 AND pt.tablename = $2)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = $2`
+
+// listedColumns leaves out what a column list does not carry.
+const listedColumns = ` AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables pt
+        WHERE pt.pubname = $4 AND pt.schemaname = $1 AND pt.tablename = $2 AND NOT a.attname = ANY (pt.attnames))`
+
+// linkState is what a link table is.
+type linkState struct {
+	usable   bool     // a logged table
+	whole    bool     // its replica identity is every column
+	columns  []string // that are replicated
+	identity []string // of its replica identity
+	better   *string  // an index that could be its replica identity and tells the key
+	carried  bool     // by the publication
+}
+
+// link checks one link table.
+func (p *preflight) link(ctx context.Context, t *table, r *relation, key string, l link) error {
+	var s linkState
+	listed := "" // column lists came with version 15
+	if p.version >= 150000 {
+		listed = listedColumns
+	}
+	err := p.conn.QueryRow(ctx, fmt.Sprintf(linkQuery, listed), l.name.schema, l.name.table, l.key, p.cfg.Publication).
+		Scan(&s.usable, &s.whole, &s.columns, &s.identity, &s.better, &s.carried)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		p.fault("table %s does not exist; create it or correct %s.table", l.name, key)
+		return nil
+	case err != nil:
+		return fmt.Errorf("read table %s: %w", l.name, err)
+	case !s.usable:
+		p.fault("%s is no table, or is not logged, so its rows are not replicated; name another in %s.table", l.name, key)
+		return nil
+	case len(l.key) != len(r.key):
+		p.fault("%s.key names %d columns, but the key of %s has %d; name those that hold it, in its order", key, len(l.key), t.name, len(r.key))
+		return nil
+	case !s.carried:
+		p.fault("publication %q does not carry the link table %s; run `newswire setup --apply`", p.cfg.Publication, l.name)
+	}
+	for i, column := range l.key {
+		if !slices.Contains(s.columns, column) {
+			p.fault("table %s has no column %s that is replicated; add it or correct %s.key[%d]", l.name, column, key, i)
+			return nil
+		}
+	}
+	switch {
+	case !p.pubChanges || s.whole:
+	case len(s.identity) == 0:
+		p.fault("publication %q publishes updates of %s, which has no replica identity, so every UPDATE and DELETE of the editors fails;"+
+			" run `newswire setup --apply`, or give the table a primary key", p.cfg.Publication, l.name)
+	case !containsAll(s.identity, l.key):
+		p.fault("%s: a DELETE on %s does not tell %s, so tags taken away would go unnoticed; run ALTER TABLE %s REPLICA IDENTITY %s, or take the table out of tags.links",
+			key, l.name, strings.Join(l.key, ", "), l.name.quoted(), s.remedy())
+	}
+	return nil
+}
+
+// remedy is the replica identity that would tell the key.
+func (s linkState) remedy() string {
+	if s.better != nil {
+		return "USING INDEX " + *s.better
+	}
+	return "FULL"
+}
+
+func containsAll(all, some []string) bool {
+	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
+}
