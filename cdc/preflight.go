@@ -29,7 +29,7 @@ func Preflight(ctx context.Context, cfg Config) error {
 	}
 	c := &catalog{cfg: cfg, conn: conn}
 	defer c.close()
-	p := &preflight{cfg: cfg, conn: conn}
+	p := &preflight{cfg: cfg, conn: conn, tables: tables}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	steps := []func(context.Context) error{p.server, p.login}
@@ -56,6 +56,7 @@ func Preflight(ctx context.Context, cfg Config) error {
 type preflight struct {
 	cfg    Config
 	conn   *pgx.Conn
+	tables []*table
 	faults []error
 
 	version     int
@@ -167,7 +168,12 @@ func (p *preflight) carries(ctx context.Context) (err error) {
 	if !p.publication.Insert {
 		p.fault("publication %q does not publish inserts; run `newswire setup --apply`", p.cfg.Publication)
 	}
-	mapped := func(schema, table string) bool { return p.found[name{schema, table}] != nil }
+	mapped := func(schema, own string) bool {
+		n := name{schema, own}
+		return p.found[n] != nil || slices.ContainsFunc(p.tables, func(t *table) bool {
+			return slices.ContainsFunc(t.links, func(l link) bool { return l.name == n })
+		})
+	}
 	for _, f := range p.publication.Faults(mapped) {
 		p.fault("publication %q makes every %s of the editors fail on %s: %s; %s", p.cfg.Publication, p.publication.Fails(), f.Table, f.Why, f.Remedy)
 	}

@@ -13,7 +13,7 @@ import (
 // query checks that a table's query can be asked, and that its link tables tell
 // whose tags they change.
 func (p *preflight) query(ctx context.Context, c *catalog, t *table) error {
-	if _, found := p.found[t.name]; t.query == nil || !found || !p.pubExists {
+	if _, found := p.found[t.name]; t.query == nil || !found || p.publication == nil {
 		return nil // told already
 	}
 	key := fmt.Sprintf("postgres.tables[%d].tags.query", t.index)
@@ -108,41 +108,30 @@ func (p *preflight) wrongQuery(err error, t *table, key string) error {
 const linkQuery = `
 SELECT c.relkind IN ('r', 'p') AND c.relpersistence = 'p', c.relreplident = 'f',
   ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''%s),
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
   ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey::smallint[])
-        WHERE i.indrelid = c.oid AND (c.relreplident = 'd' AND i.indisprimary AND i.indimmediate OR c.relreplident = 'i' AND i.indisreplident)),
+        WHERE i.indrelid = c.oid AND i.indisvalid AND (c.relreplident = 'd' AND i.indisprimary AND i.indimmediate OR c.relreplident = 'i' AND i.indisreplident)),
   (SELECT i.indexrelid::regclass::text FROM pg_catalog.pg_index i
    WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
      AND NOT EXISTS (SELECT FROM unnest(i.indkey::smallint[]) k JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k WHERE NOT a.attnotnull)
      AND (SELECT count(*) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey::smallint[]) AND a.attname = ANY ($3::text[])) = pg_catalog.cardinality($3::text[])
-   ORDER BY i.indnatts LIMIT 1),
-  EXISTS (SELECT FROM pg_catalog.pg_publication_tables pt WHERE pt.pubname = $4 AND pt.schemaname = $1 AND pt.tablename = $2)
+   ORDER BY i.indnatts LIMIT 1)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2`
-
-// listedColumns leaves out what a column list does not carry.
-const listedColumns = ` AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables pt
-        WHERE pt.pubname = $4 AND pt.schemaname = $1 AND pt.tablename = $2 AND NOT a.attname = ANY (pt.attnames))`
 
 // linkState is what a link table is.
 type linkState struct {
 	usable   bool     // a logged table
 	whole    bool     // its replica identity is every column
-	columns  []string // that are replicated
+	columns  []string // that can be replicated
 	identity []string // of its replica identity
 	better   *string  // an index that could be its replica identity and tells the key
-	carried  bool     // by the publication
 }
 
 // link checks one link table.
 func (p *preflight) link(ctx context.Context, t *table, r *relation, key string, l link) error {
 	var s linkState
-	listed := "" // column lists came with version 15
-	if p.version >= 150000 {
-		listed = listedColumns
-	}
-	err := p.conn.QueryRow(ctx, fmt.Sprintf(linkQuery, listed), l.name.schema, l.name.table, l.key, p.cfg.Publication).
-		Scan(&s.usable, &s.whole, &s.columns, &s.identity, &s.better, &s.carried)
+	err := p.conn.QueryRow(ctx, linkQuery, l.name.schema, l.name.table, l.key).Scan(&s.usable, &s.whole, &s.columns, &s.identity, &s.better)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		p.fault("table %s does not exist; create it or correct %s.table", l.name, key)
@@ -155,21 +144,21 @@ func (p *preflight) link(ctx context.Context, t *table, r *relation, key string,
 	case len(l.key) != len(r.key):
 		p.fault("%s.key names %d columns, but the key of %s has %d; name those that hold it, in its order", key, len(l.key), t.name, len(r.key))
 		return nil
-	case !s.carried:
+	}
+	carried := p.publication.Table(l.name.schema, l.name.table)
+	if carried == nil {
 		p.fault("publication %q does not carry the link table %s; run `newswire setup --apply`", p.cfg.Publication, l.name)
 	}
 	for i, column := range l.key {
-		if !slices.Contains(s.columns, column) {
-			p.fault("table %s has no column %s that is replicated; add it or correct %s.key[%d]", l.name, column, key, i)
+		switch at := fmt.Sprintf("%s.key[%d]", key, i); {
+		case !slices.Contains(s.columns, column):
+			p.fault("table %s has no column %s that is replicated; add it or correct %s", l.name, column, at)
 			return nil
+		case carried != nil && carried.Columns != nil && !slices.Contains(carried.Columns, column):
+			p.fault("publication %q does not carry column %s of %s, which %s names; %s", p.cfg.Publication, column, l.name, at, p.publication.ListRemedy(at))
 		}
 	}
-	switch {
-	case !p.pubChanges || s.whole:
-	case len(s.identity) == 0:
-		p.fault("publication %q publishes updates of %s, which has no replica identity, so every UPDATE and DELETE of the editors fails;"+
-			" run `newswire setup --apply`, or give the table a primary key", p.cfg.Publication, l.name)
-	case !containsAll(s.identity, l.key):
+	if p.publication.Delete && !s.whole && len(s.identity) > 0 && !containsAll(s.identity, l.key) {
 		p.fault("%s: a DELETE on %s does not tell %s, so tags taken away would go unnoticed; run ALTER TABLE %s REPLICA IDENTITY %s, or take the table out of tags.links",
 			key, l.name, strings.Join(l.key, ", "), l.name.quoted(), s.remedy())
 	}

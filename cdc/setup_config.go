@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"fmt"
 	"slices"
 
 	"newswire/cdc/publication"
@@ -22,7 +23,40 @@ func (c Config) Setup() (setup.Config, error) {
 	for _, t := range tables {
 		s.Tables = append(s.Tables, setup.Table(t.wish()))
 	}
+	for _, t := range tables {
+		if t.query == nil {
+			continue
+		}
+		s.Queries = append(s.Queries, setup.Query{
+			Key: fmt.Sprintf("postgres.tables[%d].tags.query", t.index), Table: t.name.String(), From: t.name.quoted() + " AS " + rowAlias,
+			Parameters: t.query.most(), Expression: t.query.expression,
+		})
+		for _, l := range t.links {
+			s.Tables = withLink(s.Tables, l)
+		}
+	}
 	return s, nil
+}
+
+// withLink adds what of a link table has to leave the database: of its rows
+// only the key, but of every row.
+func withLink(tables []setup.Table, l link) []setup.Table {
+	for i := range tables {
+		t := &tables[i]
+		if t.Schema != l.name.schema || t.Name != l.name.table {
+			continue
+		}
+		for _, column := range l.key {
+			if len(t.Columns) > 0 && !slices.Contains(t.Columns, column) {
+				t.Columns = append(t.Columns, column)
+			}
+		}
+		if t.News != nil {
+			t.News, t.Why = nil, "its other rows tie articles to their tags"
+		}
+		return tables
+	}
+	return append(tables, setup.Table{Schema: l.name.schema, Name: l.name.table, Columns: slices.Clone(l.key)})
 }
 
 // wish is what of the table has to leave the database.

@@ -20,10 +20,20 @@ type Config struct {
 	Slot        string
 	Publication string
 	Tables      []Table
+	Queries     []Query
 }
 
 // Table is a table whose rows are read.
 type Table publication.Wish
+
+// Query is one that the engine asks about the rows of a table.
+type Query struct {
+	Key        string                    // of the configuration, such as postgres.tables[0].tags.query
+	Table      string                    // whose rows it is asked about
+	From       string                    // that table, as the query calls it
+	Parameters int                       // how many of the key's columns it names at most
+	Expression func(key []string) string // asks it, of a row with these key columns
+}
 
 // Options choose between plans.
 type Options struct {

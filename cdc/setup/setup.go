@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -24,8 +25,11 @@ func Prepare(ctx context.Context, conn *pgx.Conn, cfg Config, o Options) (Plan, 
 	if s.slot.exists && !s.slot.usable {
 		return Plan{}, fmt.Errorf("replication slot %q exists, but not for pgoutput in this database; choose another name in postgres.slot", cfg.Slot)
 	}
+	if o.Minimal && len(cfg.Queries) > 0 {
+		return Plan{}, fmt.Errorf("%s needs SELECT on what it reads, which --minimal does not grant; leave out --minimal, or take the tags from columns", cfg.Queries[0].Key)
+	}
 	var reads []Table
-	for _, t := range s.tables {
+	for _, t := range slices.Concat(s.tables, s.reads) {
 		reads = append(reads, Table{Schema: t.Schema, Name: t.Name, Columns: t.columns()})
 	}
 	excess, err := ExcessOf(ctx, conn, cfg.Role, reads)
@@ -72,7 +76,7 @@ func roleStep(cfg Config, r roleState) Step {
 func grantSteps(cfg Config, s state) (steps []Step) {
 	role := quote(cfg.Role)
 	opened := make(map[string]bool)
-	for _, t := range s.tables {
+	for _, t := range slices.Concat(s.tables, s.reads) {
 		if !opened[t.Schema] {
 			opened[t.Schema] = true
 			steps = append(steps, Step{
@@ -89,8 +93,15 @@ func grantSteps(cfg Config, s state) (steps []Step) {
 		case columns != nil:
 			what += " (" + quoteAll(columns) + ")"
 		}
+		why := "To compare " + t.String() + " with what was delivered, after a gap: key and mapped columns only."
+		switch {
+		case t.onlyRead:
+			why = "To find the tags: what the configured query reads of " + t.String() + "."
+		case len(t.reads) > 0:
+			why = "To compare " + t.String() + " with what was delivered, after a gap, and to find the tags: key, mapped columns, and what the configured query reads."
+		}
 		steps = append(steps, Step{
-			Comment: "To compare " + t.String() + " with what was delivered, after a gap: key and mapped columns only.",
+			Comment: why,
 			SQL:     "GRANT " + what + " ON TABLE " + t.quoted() + " TO " + role,
 			Undo:    "REVOKE " + what + " ON TABLE " + t.quoted() + " FROM " + role,
 			Needed:  t.lacksRights(),

@@ -18,6 +18,7 @@ type state struct {
 	publication *publication.State // nil: there is none
 	slot        slotState
 	tables      []tableState // as in the configuration
+	reads       []tableState // what its queries read
 }
 
 type roleState struct {
@@ -31,6 +32,10 @@ type tableState struct {
 	schemaOpen bool     // the role has USAGE on its schema
 	readable   bool     // the role has SELECT on the table
 	hidden     []string // else: of what it reads, the columns on which it has not; nil where columns() is
+
+	reads    []string // columns that queries for tags read
+	readsAll bool     // they read the whole row
+	onlyRead bool     // by them: the table is not mapped
 }
 
 // lacksRights tells whether a grant is missing.
@@ -55,11 +60,11 @@ func (t tableState) quoted() string { return pgx.Identifier{t.Schema, t.Name}.Sa
 
 // columns are those that the role reads; nil means all.
 func (t tableState) columns() []string {
-	if len(t.Columns) == 0 {
+	if t.readsAll || len(t.Columns) == 0 && !t.onlyRead {
 		return nil
 	}
 	columns := slices.Clone(t.Key)
-	for _, c := range t.Columns {
+	for _, c := range slices.Concat(t.Columns, t.reads) {
 		if !slices.Contains(columns, c) {
 			columns = append(columns, c)
 		}
@@ -89,7 +94,7 @@ func inspect(ctx context.Context, conn *pgx.Conn, cfg Config) (s state, err erro
 		}
 		s.tables = append(s.tables, ts)
 	}
-	return s, nil
+	return s, inspectQueries(ctx, conn, cfg, &s)
 }
 
 func inspectRole(ctx context.Context, conn *pgx.Conn, role string) (r roleState, err error) {
@@ -107,14 +112,19 @@ func inspectTable(ctx context.Context, conn *pgx.Conn, cfg Config, roleExists bo
 	if s.Shape, err = publication.ShapeOf(ctx, conn, publication.Wish(t)); err != nil {
 		return s, err
 	}
-	if s.hidden = s.columns(); !roleExists {
-		return s, nil
+	return s, s.inspectRights(ctx, conn, cfg.Role, roleExists)
+}
+
+// inspectRights looks at what the role may read already.
+func (t *tableState) inspectRights(ctx context.Context, conn *pgx.Conn, role string, exists bool) error {
+	if t.hidden = t.columns(); !exists {
+		return nil
 	}
-	err = conn.QueryRow(ctx, `SELECT pg_catalog.has_schema_privilege($1, $2, 'USAGE'), pg_catalog.has_table_privilege($1, $3::text, 'SELECT'),
+	err := conn.QueryRow(ctx, `SELECT pg_catalog.has_schema_privilege($1, $2, 'USAGE'), pg_catalog.has_table_privilege($1, $3::text, 'SELECT'),
 		ARRAY(SELECT c FROM unnest($4::text[]) c WHERE NOT pg_catalog.has_column_privilege($1, $3::text, c, 'SELECT'))`,
-		cfg.Role, t.Schema, s.quoted(), s.columns()).Scan(&s.schemaOpen, &s.readable, &s.hidden)
+		role, t.Schema, t.quoted(), t.columns()).Scan(&t.schemaOpen, &t.readable, &t.hidden)
 	if err != nil {
-		return s, fmt.Errorf("read privileges on %s: %w", s, err)
+		return fmt.Errorf("read privileges on %s: %w", t, err)
 	}
-	return s, nil
+	return nil
 }

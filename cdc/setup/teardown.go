@@ -13,7 +13,7 @@ import (
 // publication does, and of a role that was there before what it was given. What
 // else was there is named and left.
 func Teardown(ctx context.Context, conn *pgx.Conn, cfg Config) (Plan, error) {
-	cfg.Tables = nil // they are left as they are, and may be gone already
+	cfg.Tables, cfg.Queries = nil, nil // they are left as they are, and may be gone already
 	s, err := inspect(ctx, conn, cfg)
 	if err != nil {
 		return Plan{}, err

@@ -112,13 +112,41 @@ func (t Table) checkTags(c *checker, key string) {
 	}
 	switch {
 	case forms == 0:
-		c.fault(key, "says not where the tags are: write {column: tags}, or {columns: [category, section]}")
+		c.fault(key, "says not where the tags are: write {column: tags}, or {columns: [category, section]}, or {query: SELECT …}")
 	case forms > 1:
 		c.fault(key, "has more than one of column, columns and query: keep one of them")
 	case slices.Contains(t.Tags.Columns, ""):
 		c.fault(key+".columns", "has an empty name: name a column")
 	}
-	c.notServed(t.Tags.Query != "", key+".query", "use {column: …} or {columns: […]}")
+	t.Tags.checkQuery(c, key, t.Name)
+}
+
+// checkQuery leaves the SQL itself to the server, which serve and doctor ask.
+func (t Tags) checkQuery(c *checker, key, table string) {
+	if t.Query != "" && !strings.Contains(t.Query, "$1") {
+		c.fault(key+".query", "has no $1: compare something with $1, the row's key")
+	}
+	if t.Query == "" && len(t.Links) > 0 {
+		c.fault(key+".links", "belong to a query: write {query: SELECT …, links: […]}")
+	}
+	names := make(map[string]bool)
+	for i, l := range t.Links {
+		at := fmt.Sprintf("%s.links[%d]", key, i)
+		c.required(at+".table", l.Table, "name the table that ties rows to tags, such as public.articles_tags")
+		switch _, _, err := (Table{Name: l.Table}).Split(); {
+		case l.Table == "":
+		case err != nil:
+			c.fault(at+".table", "is %q: write schema and table, such as public.articles_tags", l.Table)
+		case l.Table == table:
+			c.fault(at+".table", "is %q, the table itself, whose changes count anyway: take it out", l.Table)
+		case names[l.Table]:
+			c.fault(at+".table", "is %q a second time: list a table once", l.Table)
+		}
+		names[l.Table] = true
+		if len(l.Key) == 0 || slices.Contains(l.Key, "") {
+			c.fault(at+".key", "names no column: list those that hold the row's key, such as [article_id]")
+		}
+	}
 }
 
 // CheckDSN tells whether pgx takes dsn. The error never quotes it.

@@ -49,7 +49,14 @@ type Table struct {
 type Tags struct {
 	Column  string   `yaml:"column,omitempty"`  // text[], jsonb array, or text with commas
 	Columns []string `yaml:"columns,omitempty"` // one tag from each
-	Query   string   `yaml:"query,omitempty"`   // not served
+	Query   string   `yaml:"query,omitempty"`   // SELECT of the tags of one row, whose key is $1 (and $2 …)
+	Links   []Link   `yaml:"links,omitempty"`   // with query: tables whose changes change the tags
+}
+
+// Link is a table whose rows tie others to their tags.
+type Link struct {
+	Table string   `yaml:"table"` // public.articles_tags; without a schema it is public
+	Key   []string `yaml:"key"`   // its columns that hold the other row's key, in the order of that key
 }
 
 // Published says which rows are news: exactly one of Equals and Reached is set.

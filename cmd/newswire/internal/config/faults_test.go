@@ -41,7 +41,7 @@ func TestFaultsAreSentences(t *testing.T) {
 
 		{"no table", "tables: [{name: public.articles, tags: {column: tags}, data: [id, title]}]", "tables: []", `newswire.yaml line 5: postgres.tables names no table: write at least one, such as [{name: public.articles, tags: {column: tags}, data: [id, title]}]`},
 		{"no schema", "public.articles", ".articles", `newswire.yaml line 5: postgres.tables[0].name is ".articles": write schema and table, such as public.articles`},
-		{"no tags", "tags: {column: tags}, ", "", `postgres.tables[0].tags says not where the tags are: write {column: tags}, or {columns: [category, section]}`},
+		{"no tags", "tags: {column: tags}, ", "", `postgres.tables[0].tags says not where the tags are: write {column: tags}, or {columns: [category, section]}, or {query: SELECT …}`},
 		{"two forms of tags", "{column: tags}", "{column: tags, columns: [a]}", `newswire.yaml line 5: postgres.tables[0].tags has more than one of column, columns and query: keep one of them`},
 		{"no data", ", data: [id, title]", "", `postgres.tables[0].data names no column: list those that readers get, such as [id, title]`},
 		{"data twice", "[id, title]", "[id, id]", `newswire.yaml line 5: postgres.tables[0].data names "id" twice: list a column once`},
@@ -87,9 +87,13 @@ func TestFaultsAreSentences(t *testing.T) {
 		{"format", "gateway:", "log: {format: xml}\ngateway:", `newswire.yaml line 6: log.format is "xml": write text or json`},
 
 		{"backfill", "slot:", "backfill: 24h\n  slot:", `newswire.yaml line 3: postgres.backfill is not served by this version of newswire: leave it at 0s`},
-		{"query", "{column: tags}", "{query: SELECT 1}", `newswire.yaml line 5: postgres.tables[0].tags.query is not served by this version of newswire: use {column: …} or {columns: […]}`},
 		{"both", "data:", "published: {column: at, equals: x, reached: true}, data:", `newswire.yaml line 5: postgres.tables[0].published has both equals and reached: keep one, and write the other with its own column as postgres.tables[0].published.and`},
 		{"twice reached", "data:", "published: {column: at, reached: true, and: {column: b, reached: true}}, data:", `newswire.yaml line 5: postgres.tables[0].published.and adds no condition of the other kind: write one with reached beside one with equals, and no third`},
+		{"query without key", "{column: tags}", "{query: SELECT 1}", `newswire.yaml line 5: postgres.tables[0].tags.query has no $1: compare something with $1, the row's key`},
+		{"links without query", "{column: tags}", "{column: tags, links: [{table: l, key: [x]}]}", `newswire.yaml line 5: postgres.tables[0].tags.links belong to a query: write {query: SELECT …, links: […]}`},
+		{"link without all", "{column: tags}", "{query: SELECT $1, links: [{}]}", `postgres.tables[0].tags.links[0].table is missing: name the table that ties rows to tags, such as public.articles_tags` + "\n" + `postgres.tables[0].tags.links[0].key names no column: list those that hold the row's key, such as [article_id]`},
+		{"link table", "{column: tags}", "{query: SELECT $1, links: [{table: a.b.c, key: [x]}]}", `newswire.yaml line 5: postgres.tables[0].tags.links[0].table is "a.b.c": write schema and table, such as public.articles_tags`},
+		{"link twice", "{column: tags}", "{query: SELECT $1, links: [{table: l, key: [x]}, {table: l, key: [x]}]}", `newswire.yaml line 5: postgres.tables[0].tags.links[1].table is "l" a second time: list a table once`},
 		{"jwks", "{hs256_secret_file: DIR/secret}", "{jwks_url: 'https://id.example/keys'}", `newswire.yaml line 6: gateway.auth.jwks_url is not served by this version of newswire: save the key as PEM and name it in gateway.auth.public_key_file`},
 		{"anonymous", "DIR/secret", "DIR/secret, anonymous: true", `newswire.yaml line 6: gateway.auth.anonymous is not served by this version of newswire: leave it at false and give every reader a token`},
 		{"channel", "gateway:", "compensate: {channels: {webhook: {url: 'https://x.example/', secret_files: [s], policy: {per_hour: -1}}}}\ngateway:", `newswire.yaml line 6: compensate.channels.webhook.policy has a negative number: write 0 for the default, or more`},

@@ -174,6 +174,9 @@ func ListenerConfig(cfg config.Config) cdc.Config {
 			Name: t.Name, DefaultTag: t.DefaultTag, Data: t.Data,
 			Tags: cdc.Tags{Column: t.Tags.Column, Columns: t.Tags.Columns, Query: t.Tags.Query},
 		}
+		for _, l := range t.Tags.Links {
+			table.Tags.Links = append(table.Tags.Links, cdc.Link{Table: l.Table, Key: l.Key})
+		}
 		for at, p := &table.Published, t.Published; p != nil; at, p = &(*at).And, p.And {
 			*at = &cdc.Published{Column: p.Column, Equals: p.Equals, Reached: p.Reached}
 		}
