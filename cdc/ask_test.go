@@ -55,7 +55,7 @@ func TestRowsOfATransactionAreAskedAboutTogether(t *testing.T) {
 
 func TestHugeTransactionsAreAskedAboutPartByPart(t *testing.T) {
 	t.Parallel()
-	const rows = 3 * spoolMessages
+	const rows = 2*spoolMessages + 10
 	db, j := newCMS(t), watch(t)
 	listen(t, cmsConfig(db), j).ready()
 	db.Exec(fmt.Sprintf(`INSERT INTO articles (id, title) SELECT n, 'row ' || n FROM generate_series(1, %d) n;
@@ -177,7 +177,7 @@ func TestAQueryThatFailsStopsIntake(t *testing.T) {
 func TestAServerInTroubleIsAskedAgain(t *testing.T) {
 	t.Parallel()
 	db, j := newCMS(t, pgtest.On(pgtest.NewCluster(t, nil))), newMemJournal() // its own: an open transaction keeps others from making slots
-	db.Exec(`ALTER ROLE ` + db.Role + ` SET statement_timeout = '200ms'`)
+	db.Exec(`ALTER ROLE ` + db.Role + ` SET statement_timeout = '2s'`)
 	db.Exec(`CREATE TABLE gate (open boolean); INSERT INTO gate VALUES (true)`)
 	cfg := cmsConfig(db)
 	cfg.Tables[0].Tags.Query = strings.Replace(cmsQuery, "WHERE", "JOIN gate ON open WHERE", 1)

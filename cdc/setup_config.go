@@ -28,8 +28,8 @@ func (c Config) Setup() (setup.Config, error) {
 			continue
 		}
 		s.Queries = append(s.Queries, setup.Query{
-			Key: fmt.Sprintf("postgres.tables[%d].tags.query", t.index), Table: t.name.String(), From: t.name.quoted() + " AS " + rowAlias,
-			Parameters: t.query.most(), Expression: t.query.expression,
+			Key: fmt.Sprintf("postgres.tables[%d].tags.query", t.index), Schema: t.name.schema, Table: t.name.table,
+			Alias: rowAlias, Parameters: t.query.most(), Expression: t.query.expression,
 		})
 		for _, l := range t.links {
 			s.Tables = withLink(s.Tables, l)

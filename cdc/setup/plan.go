@@ -28,11 +28,14 @@ type Table publication.Wish
 
 // Query is one that the engine asks about the rows of a table.
 type Query struct {
-	Key        string                    // of the configuration, such as postgres.tables[0].tags.query
-	Table      string                    // whose rows it is asked about
-	From       string                    // that table, as the query calls it
-	Parameters int                       // how many of the key's columns it names at most
-	Expression func(key []string) string // asks it, of a row with these key columns
+	Key           string // of the configuration, such as postgres.tables[0].tags.query
+	Schema, Table string // whose rows it is asked about
+	Alias         string // what the query calls the row
+	Parameters    int    // the highest one
+
+	// Expression asks it, of a row whose key has these columns, which must be
+	// as many as the parameters.
+	Expression func(key []string) string
 }
 
 // Options choose between plans.

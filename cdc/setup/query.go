@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -23,31 +22,18 @@ LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refob
 WHERE r.ev_class = 'pg_temp.newswire_reads'::regclass AND n.nspname <> 'pg_catalog'
 GROUP BY 1, 2 ORDER BY 1, 2`
 
-// inspectQueries finds out which columns the queries read. PostgreSQL itself
-// says so, of a temporary view that is rolled back at once.
+// inspectQueries finds out which columns the queries read, and which of them
+// the role may read already.
 func inspectQueries(ctx context.Context, conn *pgx.Conn, cfg Config, s *state) error {
 	for _, q := range cfg.Queries {
-		at := slices.IndexFunc(s.tables, func(t tableState) bool { return t.String() == q.Table })
-		key, err := keyColumns(ctx, conn, s.tables[at].quoted(), s.tables[at].Key)
+		reads, err := ReadsOf(ctx, conn, q)
 		if err != nil {
-			return fmt.Errorf("read key of %s: %w", q.Table, err)
-		}
-		if len(key) == 0 {
-			return fmt.Errorf("%s needs a key to ask for, and %s has no primary key; add one", q.Key, q.Table)
-		}
-		if q.Parameters > len(key) {
-			return fmt.Errorf("%s has the parameter $%d, but the key of %s has only %d: %s", q.Key, q.Parameters, q.Table, len(key), strings.Join(key, ", "))
-		}
-		reads, err := readsOf(ctx, conn, q, key)
-		var refusal *pgconn.PgError
-		if errors.As(err, &refusal) {
-			return fmt.Errorf("%s fails: %s, SQLSTATE %s; correct it", q.Key, refusal.Message, refusal.Code)
-		}
-		if err != nil {
-			return fmt.Errorf("examine %s: %w", q.Key, err)
+			return err
 		}
 		for _, read := range reads {
-			if err := s.alsoReads(read).inspectRights(ctx, conn, cfg.Role, s.role.exists); err != nil {
+			t := tableState{reads: read.Columns, readsAll: len(read.Columns) == 0, onlyRead: true}
+			t.Schema, t.Name = read.Schema, read.Name
+			if err := s.alsoReads(t).inspectRights(ctx, conn, cfg.Role, s.role.exists); err != nil {
 				return err
 			}
 		}
@@ -71,23 +57,50 @@ func (s *state) alsoReads(read tableState) *tableState {
 	return &s.reads[len(s.reads)-1]
 }
 
-// keyColumns puts the key into the order that the table has it in.
-func keyColumns(ctx context.Context, conn *pgx.Conn, table string, key []string) ([]string, error) {
-	rows, err := conn.Query(ctx, `SELECT attname::text FROM pg_catalog.pg_attribute
-		WHERE attrelid = $1::text::regclass AND attname = ANY ($2::text[]) ORDER BY attnum`, table, key)
+// ReadsOf finds out which columns a query reads; of a table without any it
+// reads the whole. PostgreSQL itself says so, of a temporary view that is rolled
+// back at once. The error is one sentence.
+func ReadsOf(ctx context.Context, conn *pgx.Conn, q Query) ([]Table, error) {
+	table := pgx.Identifier{q.Schema, q.Table}.Sanitize()
+	key, err := keyOf(ctx, conn, table)
+	if err != nil {
+		return nil, fmt.Errorf("read key of %s: %w", table, err)
+	}
+	switch {
+	case len(key) == 0:
+		return nil, fmt.Errorf("%s needs a key to ask for, and %s.%s has no primary key; add one", q.Key, q.Schema, q.Table)
+	case q.Parameters > len(key):
+		return nil, fmt.Errorf("%s has the parameter $%d, but the key of %s.%s has only %d: %s", q.Key, q.Parameters, q.Schema, q.Table, len(key), strings.Join(key, ", "))
+	}
+	view := "CREATE TEMPORARY VIEW newswire_reads AS SELECT " + q.Expression(key) + " AS tags FROM " + table + " AS " + q.Alias
+	reads, err := viewReads(ctx, conn, view)
+	if refusal := new(pgconn.PgError); errors.As(err, &refusal) {
+		return nil, fmt.Errorf("%s fails: %s, SQLSTATE %s; correct it", q.Key, refusal.Message, refusal.Code)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("examine %s: %w", q.Key, err)
+	}
+	return reads, nil
+}
+
+// keyOf gives the key's columns, in the order that the table has them in.
+func keyOf(ctx context.Context, conn *pgx.Conn, table string) ([]string, error) {
+	rows, err := conn.Query(ctx, `SELECT a.attname::text
+		FROM (SELECT indkey::smallint[] AS columns FROM pg_catalog.pg_index WHERE indrelid = $1::text::regclass AND (indisprimary OR indisreplident)
+			ORDER BY indisprimary DESC LIMIT 1) AS key
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = $1::text::regclass AND a.attnum = ANY (key.columns) ORDER BY a.attnum`, table)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-func readsOf(ctx context.Context, conn *pgx.Conn, q Query, key []string) (reads []tableState, err error) {
+func viewReads(ctx context.Context, conn *pgx.Conn, view string) (reads []Table, err error) {
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, tx.Rollback(ctx)) }()
-	view := "CREATE TEMPORARY VIEW newswire_reads AS SELECT " + q.Expression(key) + " AS tags FROM " + q.From
 	if _, err := tx.Exec(ctx, view, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return nil, err
 	}
@@ -95,9 +108,7 @@ func readsOf(ctx context.Context, conn *pgx.Conn, q Query, key []string) (reads 
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t tableState, err error) {
-		err = row.Scan(&t.Schema, &t.Name, &t.reads)
-		t.onlyRead, t.readsAll = true, len(t.reads) == 0
-		return t, err
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t Table, err error) {
+		return t, row.Scan(&t.Schema, &t.Name, &t.Columns)
 	})
 }

@@ -63,7 +63,7 @@ func (r record) with(s state, o Options) record {
 		return r
 	}
 	r.Tables = slices.Clone(r.Tables)
-	for _, t := range s.tables {
+	for _, t := range slices.Concat(s.tables, s.reads) {
 		if !t.schemaOpen {
 			r.Schemas = union(r.Schemas, t.Schema)
 		}
