@@ -261,7 +261,7 @@ func (r *relation) keyOf(texts []string) ([]byte, error) {
 
 // textsOf reads the key's values out of the key under which a row is remembered.
 func (r *relation) textsOf(rowKey []byte) ([]string, error) {
-	d := json.NewDecoder(bytes.NewReader(rowKey[len(rowPrefix(r.table.name)):]))
+	d := json.NewDecoder(bytes.NewReader(rowKey[len(r.table.prefix):]))
 	d.UseNumber()
 	var values map[string]any
 	if err := d.Decode(&values); err != nil {

@@ -134,7 +134,7 @@ func (a *assembler) tell(ctx context.Context, c *change) error {
 }
 
 func (a *assembler) tellInserted(c *change) error {
-	v := &rowValues{relation: c.relation, row: c.row, at: a.now(), answer: c.answer}
+	v := &rowValues{relation: c.relation, row: c.row, key: c.relation.keyObject(c.key), at: a.now(), answer: c.answer}
 	d, again := a.deleted[string(c.key)]
 	if again {
 		v.was = d.was
@@ -161,7 +161,7 @@ func (a *assembler) tellUpdated(ctx context.Context, c *change) error {
 	if err != nil {
 		return err
 	}
-	v := &rowValues{relation: c.relation, row: c.row, at: a.now(), was: was, answer: c.answer, reread: readAgain(ctx, a.shapes, c.relation, c.row)}
+	v := &rowValues{relation: c.relation, row: c.row, key: c.relation.keyObject(c.key), at: a.now(), was: was, answer: c.answer, reread: readAgain(ctx, a.shapes, c.relation, c.row)}
 	if c.whole {
 		v.old = c.old
 		if was == nil && c.left == nil {
@@ -267,7 +267,7 @@ func (a *assembler) decide(r *relation, key []byte, was *rowState, next *article
 		return a.decideWaiting(r, key, was, next, ordinal)
 	}
 	id := journal.ID{Epoch: a.epoch, LSN: a.open.LSN, Ordinal: ordinal}
-	m := journal.Message{ID: id, Source: r.table.name.String(), Time: a.open.Time}
+	m := journal.Message{ID: id, Source: r.table.source, Time: a.open.Time}
 	switch {
 	case next == nil && was == nil:
 		a.count(rowUnpublished)
@@ -275,7 +275,7 @@ func (a *assembler) decide(r *relation, key []byte, was *rowState, next *article
 	case next == nil:
 		a.count(rowRetract)
 		m.Action, m.Tags = journal.Retract, was.tags
-		m.Key = json.RawMessage(key[len(rowPrefix(r.table.name)):])
+		m.Key = r.keyObject(key)
 		m.Data = m.Key
 		a.rows.set(key, nil)
 		a.add(m)
@@ -333,10 +333,16 @@ func without(list, other []string) (rest []string) {
 	return rest
 }
 
+// keyObject gives a row's key as messages tell it.
+func (r *relation) keyObject(rowKey []byte) json.RawMessage {
+	return json.RawMessage(rowKey[len(r.table.prefix):len(rowKey):len(rowKey)])
+}
+
 // rowKey makes the key under which a row is remembered.
 func (r *relation) rowKey(row *pglogrepl.TupleData) ([]byte, error) {
-	key, _, _, err := (&rowValues{relation: r, row: row}).object(r.key)
-	return rowKey(r.table.name, key), err
+	key := append(make([]byte, 0, len(r.table.prefix)+64), r.table.prefix...)
+	key, _, err := (&rowValues{relation: r, row: row}).appendObject(key, r.key, nil)
+	return key, err
 }
 
 // oldKey gives the key that a row had, and whether the whole old row was sent.

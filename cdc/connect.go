@@ -1,10 +1,12 @@
 package cdc
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"strings"
 	"time"
 
@@ -79,12 +81,32 @@ func connectAs(ctx context.Context, dsn string, params map[string]string) (*pgco
 		return nil, err
 	}
 	maps.Copy(c.RuntimeParams, params)
+	dial := c.DialFunc
+	c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &readAhead{Conn: conn, buffer: bufio.NewReaderSize(conn, readAheadBytes)}, nil
+	}
 	conn, err := pgconn.ConnectConfig(ctx, &c.Config)
 	if err != nil {
 		return nil, connectError(c, err)
 	}
 	return conn, nil
 }
+
+// readAheadBytes is what is read from a stream at once where there is so much:
+// eight times pgx's own buffer, and as many system calls less.
+const readAheadBytes = 64 << 10
+
+// readAhead is a connection that is read through a large buffer.
+type readAhead struct {
+	net.Conn
+	buffer *bufio.Reader // owned by the one who reads
+}
+
+func (c *readAhead) Read(b []byte) (int, error) { return c.buffer.Read(b) }
 
 // connectError tells a server that refuses us from one that does not answer.
 func connectError(c *pgx.ConnConfig, err error) error {

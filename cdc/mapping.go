@@ -15,6 +15,8 @@ import (
 type table struct {
 	index      int // in the configuration, for errors that name the key
 	name       name
+	source     string // its name, as messages tell it
+	prefix     []byte // of the keys of its rows
 	cfg        Table
 	defaultTag string
 	query      *tagQuery  // that gives the tags; nil when columns do
@@ -31,7 +33,7 @@ type link struct {
 
 // newTable takes a checked configuration; what is wrong with it was told.
 func newTable(index int, n name, cfg Table) *table {
-	t := &table{index: index, name: n, cfg: cfg, defaultTag: cfg.DefaultTag}
+	t := &table{index: index, name: n, source: n.String(), prefix: rowPrefix(n), cfg: cfg, defaultTag: cfg.DefaultTag}
 	if cfg.Tags.Query != "" {
 		t.query, _ = parseQuery(cfg.Tags.Query)
 		for _, l := range cfg.Tags.Links {

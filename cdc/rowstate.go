@@ -35,12 +35,18 @@ var errRowState = errors.New("row state damaged")
 func (s *rowState) waits() bool { return s != nil && s.due != 0 }
 
 func (s *rowState) encode() []byte {
-	b := []byte{rowPublished}
-	if s.waits() {
-		b = binary.BigEndian.AppendUint64([]byte{rowWaits}, uint64(s.due))
-		b = binary.BigEndian.AppendUint16(b, uint16(s.pieces))
+	size := 64 + 8*len(s.hashes)
+	for _, tag := range s.tags {
+		size += 1 + len(tag)
 	}
-	b = append(b, s.id.String()...)
+	b := make([]byte, 0, size)
+	if s.waits() {
+		b = binary.BigEndian.AppendUint64(append(b, rowWaits), uint64(s.due))
+		b = binary.BigEndian.AppendUint16(b, uint16(s.pieces))
+	} else {
+		b = append(b, rowPublished)
+	}
+	b, _ = s.id.AppendText(b)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.filled))
 	b = append(b, byte(len(s.hashes)), byte(len(s.hashes)>>8))
 	for _, hash := range s.hashes {
@@ -183,7 +189,8 @@ func (b *rowBook) of(n name, lsn journal.LSN, each func(key []byte, s *rowState)
 }
 
 // take gives what the transaction has changed, and begins anew.
-func (b *rowBook) take() (rows []journal.Row) {
+func (b *rowBook) take() []journal.Row {
+	rows := make([]journal.Row, 0, len(b.changed)+len(b.beside))
 	for key, s := range b.changed {
 		r := journal.Row{Key: []byte(key)}
 		if s != nil {

@@ -28,6 +28,7 @@ var errNoValue = errors.New("the value is not to be had")
 type rowValues struct {
 	relation *relation
 	row      *pglogrepl.TupleData
+	key      json.RawMessage                 // nil where nobody has made it yet
 	old      *pglogrepl.TupleData            // nil unless the whole old row was sent
 	at       instant                         // when the change was committed
 	was      *rowState                       // nil when the row neither was published nor waited
@@ -193,11 +194,18 @@ func (v *rowValues) object(columns []int) (object json.RawMessage, hashes []uint
 	for _, i := range columns {
 		size += len(v.relation.columns[i].label) + len(v.row.Columns[i].Data) + 8 // room for quotes, comma and some escapes
 	}
-	b, whole := append(make([]byte, 0, size), '{'), true
 	hashes = make([]uint64, 0, len(columns))
+	object, whole, err = v.appendObject(make([]byte, 0, size), columns, &hashes)
+	return object, hashes, whole, err
+}
+
+// appendObject is object that adds to dst, and to hashes where they are wanted.
+func (v *rowValues) appendObject(dst []byte, columns []int, hashes *[]uint64) (object []byte, whole bool, err error) {
+	b, whole := append(dst, '{'), true
+	start := len(b)
 	for _, i := range columns {
 		before := len(b)
-		if before > 1 {
+		if before > start {
 			b = append(b, ',')
 		}
 		b = append(b, v.relation.columns[i].label...)
@@ -205,16 +213,20 @@ func (v *rowValues) object(columns []int) (object json.RawMessage, hashes []uint
 		with, err := v.append(b, i)
 		if errors.Is(err, errNoValue) {
 			b, whole = b[:before], false
-			hashes = append(hashes, 0)
+			if hashes != nil {
+				*hashes = append(*hashes, 0)
+			}
 			continue
 		}
 		if err != nil {
-			return nil, nil, false, err
+			return nil, false, err
 		}
 		b = with
-		hashes = append(hashes, xxhash.Sum64(b[value:]))
+		if hashes != nil {
+			*hashes = append(*hashes, xxhash.Sum64(b[value:]))
+		}
 	}
-	return append(b, '}'), hashes, whole, nil
+	return append(b, '}'), whole, nil
 }
 
 // article is a published row as a message tells it, or will tell it.
@@ -249,8 +261,10 @@ func (v *rowValues) article(skip func(tagFate)) (a *article, err error) {
 			return a, err
 		}
 	}
-	if a.key, _, _, err = v.object(v.relation.key); err != nil {
-		return nil, err
+	if a.key = v.key; a.key == nil {
+		if a.key, _, err = v.appendObject(nil, v.relation.key, nil); err != nil {
+			return nil, err
+		}
 	}
 	data, hashes, whole, err := v.object(v.relation.data)
 	if err != nil {

@@ -19,6 +19,7 @@ func (p *program) demo() *cobra.Command {
 		Short: "Run the whole system on this machine, with a page to try it on",
 		Args:  noArguments,
 		RunE: work(func(ctx context.Context) error {
+			p.spareMemory()
 			o.Stdout = p.stdout
 			return demo.Run(ctx, o, p.logger(config.Log{Level: level}))
 		}),

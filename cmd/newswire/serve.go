@@ -19,6 +19,7 @@ func (p *program) serve() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			p.spareMemory()
 			return engine.Run(ctx, cfg, p.logger(cfg.Log), engine.Options{})
 		}),
 	}

@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -24,8 +23,9 @@ func (j *Journal) append(ctx context.Context, c Commit) error {
 	}
 	records := make([][]byte, len(c.Messages))
 	for i := range c.Messages {
+		m := &c.Messages[i]
 		var err error
-		if records[i], err = encodeMessage(&c.Messages[i]); err != nil {
+		if records[i], err = appendMessage(make([]byte, 0, m.recordSize()), m); err != nil {
 			return err
 		}
 	}
@@ -51,15 +51,6 @@ func (j *Journal) append(ctx context.Context, c Commit) error {
 	}
 	j.enqueueLocked(it)
 	return nil
-}
-
-// encodeMessage makes the record of a message. What could not be read back is
-// an error here, where nothing of the commit is taken yet.
-func encodeMessage(m *Message) ([]byte, error) {
-	if !slices.Contains(actions, m.Action) {
-		return nil, fmt.Errorf("message %s: unknown action %q", m.ID, m.Action)
-	}
-	return appendMessage(make([]byte, 0, m.recordSize()), m), nil
 }
 
 // Advance notes that everything up to lsn was read and made no message.

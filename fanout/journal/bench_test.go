@@ -43,7 +43,7 @@ func BenchmarkAppendAlone(b *testing.B) {
 
 func BenchmarkDecodeMessage(b *testing.B) {
 	m := message(1, 0x16_B374D848, 0, 1000)
-	record := appendMessage(nil, &m)
+	record := recordOf(&m)
 	b.SetBytes(int64(len(record)))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -77,11 +78,10 @@ type packed struct {
 
 // pack makes blocks of messages.
 func pack(messages []Message) (list []packed, err error) {
-	var raw []byte
+	var raw, record []byte
 	var p packed
 	for i := range messages {
-		record, err := encodeMessage(&messages[i])
-		if err != nil {
+		if record, err = appendMessage(record[:0], &messages[i]); err != nil {
 			return nil, err
 		}
 		if p.count == 0 {
@@ -98,9 +98,17 @@ func pack(messages []Message) (list []packed, err error) {
 	return list, nil
 }
 
+// room is what compress works in: several times as much as it makes.
+var room = sync.Pool{New: func() any { return new([]byte) }}
+
 // compress makes a record of a block's content. It keeps nothing of raw.
 func compress(raw []byte) []byte {
-	return s2.Encode(nil, raw)
+	in := room.Get().(*[]byte)
+	defer room.Put(in)
+	if n := s2.MaxEncodedLen(len(raw)); len(*in) < n {
+		*in = make([]byte, n)
+	}
+	return bytes.Clone(s2.Encode(*in, raw))
 }
 
 // openBlock is a block's content, for reading.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -38,14 +39,16 @@ func (m *Message) recordSize() int {
 	return n
 }
 
-func appendMessage(b []byte, m *Message) []byte {
+// appendMessage makes the record of a message. What could not be read back is
+// an error here, where nothing of its commit is taken yet.
+func appendMessage(b []byte, m *Message) ([]byte, error) {
+	action := slices.Index(actions, m.Action)
+	if action < 0 {
+		return b, fmt.Errorf("message %s: unknown action %q", m.ID, m.Action)
+	}
 	b = append(b, recordMessage)
 	b = m.ID.appendTo(b)
-	for i, a := range actions {
-		if a == m.Action {
-			b = append(b, byte(i))
-		}
-	}
+	b = append(b, byte(action))
 	var flags byte
 	if m.Truncated {
 		flags |= flagTruncated
@@ -62,7 +65,7 @@ func appendMessage(b []byte, m *Message) []byte {
 	if len(m.Former) > 0 {
 		b = appendStrings(b, m.Former)
 	}
-	return b
+	return b, nil
 }
 
 func appendChange(b []byte, c *Change) []byte {

@@ -60,7 +60,7 @@ func encodeEntry(e Entry) []byte {
 	if e.Change != nil {
 		return appendChange(nil, e.Change)
 	}
-	return appendMessage(nil, e.Message)
+	return recordOf(e.Message)
 }
 
 func TestEntrySurvivesItsRecord(t *testing.T) {
@@ -108,7 +108,7 @@ func TestRecordKeepsItsNumbers(t *testing.T) {
 	for i, want := range []Action{Publish, Correct, Retract} {
 		m := message(1, 1, 0, 0)
 		m.Action = want
-		record := appendMessage(nil, &m)
+		record := recordOf(&m)
 		if record[0] != 1 || record[1+idBytes] != byte(i) {
 			t.Errorf("%s: kind %d, action %d, want 1, %d", want, record[0], record[1+idBytes], i)
 		}
@@ -126,7 +126,7 @@ func allocated() uint64 {
 
 func FuzzDecodeEntry(f *testing.F) {
 	m := message(1, 0x16_B374D848, 3, 64)
-	record := appendMessage(nil, &m)
+	record := recordOf(&m)
 	f.Add(record)
 	f.Add(record[:20])
 	f.Add(appendChange(nil, &Change{Name: "ann", Reader: 1, Follow: []string{"sport", ""}, Mute: []string{"x"}}))

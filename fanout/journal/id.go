@@ -69,6 +69,12 @@ func ParseID(s string) (ID, error) {
 // String prints epoch, LSN and ordinal as 4, 16 and 8 hexadecimal digits.
 func (id ID) String() string { return hex.EncodeToString(id.appendTo(nil)) }
 
+// AppendText adds what String prints. The error is always nil.
+func (id ID) AppendText(b []byte) ([]byte, error) {
+	var raw [idBytes]byte
+	return hex.AppendEncode(b, id.appendTo(raw[:0])), nil
+}
+
 // MarshalText makes an ID a JSON string.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 

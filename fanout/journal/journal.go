@@ -43,9 +43,9 @@ type Config struct {
 // Limits of what is held in memory, chosen for a machine with two cores and
 // little memory. A Badger transaction may fill 15 % of a memtable.
 const (
-	memTable     = 32 << 20
+	memTable     = 16 << 20
 	maxTxnBytes  = memTable / 100 * 12
-	maxTxnOps    = 30_000    // Badger's own limit is about 15 % of a memtable in 96-byte nodes
+	maxTxnOps    = 15_000    // Badger's own limit is about 15 % of a memtable in 96-byte nodes
 	maxValue     = 512 << 10 // below Badger's value threshold: all data takes the checked path
 	maxQueue     = 32 << 20  // bytes on their way to the disk before writers wait
 	tailEntries  = 8192      // kept in memory for followers

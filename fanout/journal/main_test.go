@@ -182,9 +182,18 @@ func sameMessage(got, want *Message) error {
 	if got == nil {
 		return errors.New("no message")
 	}
-	a, b := appendMessage(nil, got), appendMessage(nil, want)
+	a, b := recordOf(got), recordOf(want)
 	if !bytes.Equal(a, b) {
 		return fmt.Errorf("message %s differs from %s: %.200q, want %.200q", got.ID, want.ID, a, b)
 	}
 	return nil
+}
+
+// recordOf is the record of a message that is right.
+func recordOf(m *Message) []byte {
+	record, err := appendMessage(nil, m)
+	if err != nil {
+		panic(err)
+	}
+	return record
 }
