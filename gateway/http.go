@@ -35,22 +35,27 @@ func (g *Gateway) Handler() http.Handler {
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
 		problem(w, http.StatusNotFound, "not_found", "nothing is served here")
 	})
-	etag := scriptTag()
-	mux.HandleFunc("GET /newswire.js", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("ETag", etag)
-		w.Header().Set("Cache-Control", "no-cache")
-		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(browser.Script))
-	})
+	for path, script := range map[string][]byte{
+		"/newswire.js": browser.Script, "/newswire-push.js": browser.Push, "/newswire-sw.js": browser.Worker,
+	} {
+		mux.Handle("GET "+path, serveScript(script))
+	}
 	if g.cfg.Site != nil {
 		mux.Handle("/", g.cfg.Site)
 	}
 	return g.guard(mux)
 }
 
-func scriptTag() string {
-	sum := sha256.Sum256(browser.Script)
-	return `"` + hex.EncodeToString(sum[:8]) + `"`
+// serveScript gives a script, or says that it is unchanged.
+func serveScript(script []byte) http.Handler {
+	sum := sha256.Sum256(script)
+	etag := `"` + hex.EncodeToString(sum[:8]) + `"`
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", etag)
+		w.Header().Set("Cache-Control", "no-cache")
+		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(script))
+	})
 }
 
 // guard refuses tokens in URLs, which end up in logs, and answers browsers of

@@ -177,21 +177,23 @@ func TestBrowsersOfListedOriginsMayAsk(t *testing.T) {
 	}
 }
 
-func TestScriptHasAnETag(t *testing.T) {
+func TestScriptsHaveAnETag(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	got := r.ask("", "GET", "/newswire.js", "")
-	etag := got.header.Get("ETag")
-	if got.status != 200 || got.body != string(browser.Script) || len(etag) < 4 || !strings.HasPrefix(got.header.Get("Content-Type"), "text/javascript") {
-		t.Errorf("script: %d, %d bytes, ETag %s, %s", got.status, len(got.body), etag, got.header.Get("Content-Type"))
-	}
-	for _, header := range []string{etag, `"x", ` + etag, "W/" + etag} {
-		if got := r.ask("", "GET", "/newswire.js", "", "If-None-Match", header); got.status != 304 || got.body != "" {
-			t.Errorf("If-None-Match %s: %d with %d bytes, want 304", header, got.status, len(got.body))
+	for path, script := range map[string][]byte{"/newswire.js": browser.Script, "/newswire-push.js": browser.Push, "/newswire-sw.js": browser.Worker} {
+		got := r.ask("", "GET", path, "")
+		etag := got.header.Get("ETag")
+		if got.status != 200 || got.body != string(script) || len(etag) < 4 || !strings.HasPrefix(got.header.Get("Content-Type"), "text/javascript") {
+			t.Errorf("%s: %d, %d bytes, ETag %s, %s", path, got.status, len(got.body), etag, got.header.Get("Content-Type"))
 		}
-	}
-	if got := r.ask("", "GET", "/newswire.js", "", "If-None-Match", `"old"`); got.status != 200 {
-		t.Errorf("an old ETag is answered %d, want 200", got.status)
+		for _, header := range []string{etag, `"x", ` + etag, "W/" + etag} {
+			if got := r.ask("", "GET", path, "", "If-None-Match", header); got.status != 304 || got.body != "" {
+				t.Errorf("%s: If-None-Match %s: %d with %d bytes, want 304", path, header, got.status, len(got.body))
+			}
+		}
+		if got := r.ask("", "GET", path, "", "If-None-Match", `"old"`); got.status != 200 {
+			t.Errorf("%s: an old ETag is answered %d, want 200", path, got.status)
+		}
 	}
 }
 

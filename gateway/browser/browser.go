@@ -1,10 +1,23 @@
-// Package browser holds the client that a site's pages load as
-// /newswire.js: one ES module, served as it was written.
+// Package browser holds what a site's pages load: the client /newswire.js, and
+// for Web Push the module /newswire-push.js with its service worker
+// /newswire-sw.js. They are served as they were written.
 package browser
 
 import _ "embed"
 
-// Script is the source of the module. Nobody changes it.
+// Script is the source of the client's module. Nobody changes it.
 //
 //go:embed newswire.js
 var Script []byte
+
+// Push is the source of the module with which pages subscribe. Nobody changes
+// it.
+//
+//go:embed newswire-push.js
+var Push []byte
+
+// Worker is the source of the service worker that shows what is pushed. Nobody
+// changes it.
+//
+//go:embed newswire-sw.js
+var Worker []byte
