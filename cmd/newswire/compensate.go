@@ -45,6 +45,7 @@ func (p *program) compensate() *cobra.Command {
 			return errors.Join(p.runCompensate(ctx, service, r, window), service.Close())
 		}),
 	}
+	cmd.AddCommand(p.vapid())
 	flags := cmd.Flags()
 	flags.BoolVar(&r.dryRun, "dry-run", false, "print as JSON lines what would become of the records that are to come, or of those to replay; send and write nothing")
 	flags.BoolVar(&r.listDoubtful, "list-doubtful", false, "print as JSON lines what may or may not have arrived")

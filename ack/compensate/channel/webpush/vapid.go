@@ -83,6 +83,27 @@ func publicText(key *ecdsa.PrivateKey) string {
 	return base64.RawURLEncoding.EncodeToString(point)
 }
 
+func readKey(file string) (*ecdsa.PrivateKey, error) {
+	text, err := wire.ReadSecret("key_file", file)
+	if err != nil {
+		return nil, err
+	}
+	key, err := parseKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("read key_file %s: %w", file, err)
+	}
+	return key, nil
+}
+
+// PublicKey is what pages subscribe with to hear from the key in a file.
+func PublicKey(file string) (string, error) {
+	key, err := readKey(file)
+	if err != nil {
+		return "", err
+	}
+	return publicText(key), nil
+}
+
 // parseKey reads PEM, or the scalar in base64url as most tools print it.
 func parseKey(text []byte) (*ecdsa.PrivateKey, error) {
 	if scalar, err := decode64(string(text)); err == nil && len(scalar) == 32 {

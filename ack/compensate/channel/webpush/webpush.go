@@ -81,13 +81,9 @@ func New(c Config) (*Channel, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	text, err := wire.ReadSecret("key_file", c.KeyFile)
+	key, err := readKey(c.KeyFile)
 	if err != nil {
 		return nil, err
-	}
-	key, err := parseKey(text)
-	if err != nil {
-		return nil, fmt.Errorf("read key_file %s: %w", c.KeyFile, err)
 	}
 	client, err := wire.New(c.HTTP, wire.Needs{PublicOnly: !c.AllowPrivate, AnyPort: len(c.Hosts) > 0})
 	if err != nil {
