@@ -14,13 +14,12 @@
 
 /** What a push carries, whatever its bytes are: browsers want something shown. */
 function contentOf(data) {
-  let sent;
+  let sent = {};
   try {
-    sent = data.json();
+    sent = data?.json() ?? {};
   } catch {
-    sent = null; // no data, or not ours
+    sent = { body: data.text() }; // none of ours: shown as it came
   }
-  if (sent === null || typeof sent !== "object") sent = {};
   const text = (value) => (typeof value === "string" ? value : "");
   return {
     title: text(sent.title) || new URL(self.registration.scope).host,

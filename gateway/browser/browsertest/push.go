@@ -12,14 +12,13 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// AllowNotifications answers the question that pages of the origin ask their
-// reader.
-func (tab *Tab) AllowNotifications(origin string) {
+// Permit lets pages of the origin show notifications.
+func (tab *Tab) Permit(origin string) {
 	tab.permit(origin, browser.PermissionSettingGranted)
 }
 
-// DenyNotifications answers it the other way.
-func (tab *Tab) DenyNotifications(origin string) { tab.permit(origin, browser.PermissionSettingDenied) }
+// Forbid has their reader refuse it.
+func (tab *Tab) Forbid(origin string) { tab.permit(origin, browser.PermissionSettingDenied) }
 
 func (tab *Tab) permit(origin string, setting browser.PermissionSetting) {
 	tab.t.Helper()
