@@ -12,11 +12,12 @@ import (
 // entry is the account of one message: a few bitmaps over its audience, never
 // a record per reader. All of it is guarded by Ledger.mu but what is fixed.
 type entry struct {
-	seq    journal.Seq // fixed
-	id     journal.ID  // fixed
-	row    row         // fixed; none for one that was loaded
-	opened time.Time   // fixed; when it was routed, or loaded after a start
-	routed time.Time   // fixed; when it was routed
+	seq    journal.Seq   // fixed
+	id     journal.ID    // fixed
+	row    row           // fixed; none for one that was loaded
+	opened time.Time     // fixed; when it was routed, or loaded after a start
+	routed time.Time     // fixed; when it was routed
+	grain  time.Duration // fixed; Config.grain
 
 	audience  *roaring.Bitmap // shared with the pools: replaced, never changed
 	sends     []send          // what was written to whom, by attempt and then time
@@ -60,7 +61,7 @@ type giveUp struct {
 
 func newEntry(seq journal.Seq, id journal.ID, opened time.Time, audience *roaring.Bitmap) *entry {
 	return &entry{
-		seq: seq, id: id, opened: opened, routed: opened, audience: audience,
+		seq: seq, id: id, opened: opened, routed: opened, grain: sendBucket, audience: audience,
 		sent: roaring.New(), read: roaring.New(), handed: roaring.New(), forgotten: roaring.New(),
 		left: int(audience.GetCardinality()),
 	}

@@ -170,6 +170,7 @@ func (l *Ledger) load(now time.Time) error {
 }
 
 func (l *Ledger) insertLocked(e *entry) {
+	e.grain = l.cfg.grain()
 	l.entries[e.seq] = e
 	l.ids[e.id] = e.seq
 }

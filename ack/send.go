@@ -21,17 +21,19 @@ type send struct {
 	dirty   bool            // differs from its record
 }
 
-// Bounds of how far apart two sends may be to share a record: the error of
-// first_sent, within what deadlines allow. Those that come late are rare, or
-// many and spread; a record for each 20 ms would take more than their readers.
-const (
-	sendBucket     = 20 * time.Millisecond
-	mostSendBucket = 100 * time.Millisecond
-)
+// sendBucket is how far apart two sends may be to share a record, twice that
+// for late ones: the error of first_sent and of a retry's deadline. With short
+// timeouts it is a hundredth of them. A record for every moment would take more
+// memory than its readers: with 50 ms, 100,000 of them who are written to
+// within a second take a byte each.
+const sendBucket = 50 * time.Millisecond
+
+// grain is the sendBucket that fits the timeouts.
+func (c Config) grain() time.Duration { return min(sendBucket, max(c.Timeout/100, time.Millisecond)) }
 
 // bucket is how long a record takes sends that begin at a time.
 func (e *entry) bucket(from time.Time) time.Duration {
-	return min(max(from.Sub(e.opened)/10, sendBucket), mostSendBucket)
+	return min(max(from.Sub(e.opened)/10, e.grain), 2*e.grain)
 }
 
 // record notes that attempt n was written to a reader.

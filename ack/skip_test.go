@@ -183,7 +183,7 @@ func TestAccountOfAMillionReadersIsWrittenInPieces(t *testing.T) {
 		e := d.l.entries[seq]
 		for n := range 3 {
 			for part := range uint64(150) { // each 150th reader, as a slow machine would write them
-				at := e.opened.Add(time.Duration(n)*time.Minute + time.Duration(part)*mostSendBucket)
+				at := e.opened.Add(time.Duration(n)*time.Minute + time.Duration(part)*2*sendBucket)
 				m := roaring.New()
 				for r := part + 1; r <= 1_000_000; r += 150 {
 					m.Add(uint32(r))

@@ -139,11 +139,20 @@ func (r *Router) changes() (changes []*journal.Change, err error) {
 	return changes, nil
 }
 
+// applyAll makes a change at once, while no shard runs.
 func (r *Router) applyAll(c *journal.Change) {
-	for i, concerned := range r.concerned(c) {
-		if concerned {
-			r.shards[i].change(c)
-		}
+	own := func(tag string) *shard { return r.shards[shardOf(tag, len(r.shards))] }
+	for _, tag := range c.Follow {
+		own(tag).addTag(tag, c.Reader, (*audience).followers)
+	}
+	for _, tag := range c.Unfollow {
+		own(tag).dropTag(tag, c.Reader, (*audience).followers)
+	}
+	for _, tag := range c.Mute {
+		own(tag).addTag(tag, c.Reader, (*audience).muters)
+	}
+	for _, tag := range c.Unmute {
+		own(tag).dropTag(tag, c.Reader, (*audience).muters)
 	}
 }
 

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"strings"
 	"sync"
 
 	"newswire/fanout/journal"
@@ -96,31 +97,38 @@ func (a *audience) muters() *roaring.Bitmap    { return a.mute }
 
 func (s *shard) add(tags []string, r journal.Reader, set func(*audience) *roaring.Bitmap) {
 	for _, tag := range tags {
-		if shardOf(tag, s.of) != s.number {
-			continue
+		if shardOf(tag, s.of) == s.number {
+			s.addTag(tag, r, set)
 		}
-		a := s.tags[tag]
-		if a == nil {
-			a = &audience{roaring.New(), roaring.New()}
-			s.tags[tag] = a
-		}
-		set(a).Add(uint32(r))
 	}
 }
 
 func (s *shard) drop(tags []string, r journal.Reader, set func(*audience) *roaring.Bitmap) {
 	for _, tag := range tags {
-		if shardOf(tag, s.of) != s.number {
-			continue
+		if shardOf(tag, s.of) == s.number {
+			s.dropTag(tag, r, set)
 		}
-		a := s.tags[tag]
-		if a == nil {
-			continue
-		}
-		set(a).Remove(uint32(r))
-		if a.follow.IsEmpty() && a.mute.IsEmpty() {
-			delete(s.tags, tag)
-		}
+	}
+}
+
+// addTag and dropTag change one of the shard's own tags.
+func (s *shard) addTag(tag string, r journal.Reader, set func(*audience) *roaring.Bitmap) {
+	a := s.tags[tag]
+	if a == nil {
+		a = &audience{roaring.New(), roaring.New()}
+		s.tags[strings.Clone(tag)] = a // or it would keep a whole record alive
+	}
+	set(a).Add(uint32(r))
+}
+
+func (s *shard) dropTag(tag string, r journal.Reader, set func(*audience) *roaring.Bitmap) {
+	a := s.tags[tag]
+	if a == nil {
+		return
+	}
+	set(a).Remove(uint32(r))
+	if a.follow.IsEmpty() && a.mute.IsEmpty() {
+		delete(s.tags, tag)
 	}
 }
 
