@@ -27,7 +27,7 @@ func (l *Ledger) Expire(ctx context.Context, retention time.Duration) (gone int,
 	l.mu.Unlock()
 	before := l.j.Oldest()
 	gone, err = l.j.Expire(ctx, time.Now().Add(-retention), through, func(u *journal.Update, seq journal.Seq, m *journal.Message) error {
-		e, err := l.stored(seq)
+		e, err := readAccount(l.j, seq)
 		if err != nil {
 			return err
 		}
@@ -43,15 +43,6 @@ func (l *Ledger) Expire(ctx context.Context, retention time.Duration) (gone int,
 	// it; so the next call goes over these places once more.
 	l.swept = before
 	return gone, err
-}
-
-// stored reads an entry from disk; nil when there is none.
-func (l *Ledger) stored(seq journal.Seq) (e *entry, err error) {
-	err = l.j.View(func(v journal.View) (err error) {
-		e, _, err = loadEntry(v, seq)
-		return err
-	})
-	return e, err
 }
 
 // accountSpaces hold the records of accounts, by Seq.

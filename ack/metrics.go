@@ -83,6 +83,13 @@ type Counts struct {
 	Backlog  int `json:"offline_backlog"` // given up, not yet acknowledged by Kafka
 }
 
+// Ever gives the messages and the pairs that were routed since the beginning.
+func (l *Ledger) Ever() (messages, pairs uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.totals.Messages, l.totals.Pairs
+}
+
 // Counts gives the present state.
 func (l *Ledger) Counts() Counts {
 	l.mu.Lock()

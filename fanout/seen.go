@@ -209,3 +209,23 @@ func (r *Readers) retire(ctx context.Context, name string, number journal.Reader
 	}
 	return false, nil
 }
+
+// Look gives a reader's number and sets without counting as a visit, and from
+// when on it was last here, to a part of the time after which it is forgotten;
+// zero where that is not known.
+func (r *Readers) Look(name string) (number journal.Reader, sets Sets, last time.Time, err error) {
+	rec, ok, err := readRecord(r.j, name)
+	if err != nil || !ok {
+		return 0, Sets{}, last, err
+	}
+	err = r.j.View(func(v journal.View) error {
+		return v.Scan(journal.SpaceSeen, nil, func(key, value []byte) (bool, error) {
+			p, err := decodeSeen(key, value)
+			if err == nil && p.readers.Contains(uint32(rec.Number)) {
+				last = p.from
+			}
+			return true, err
+		})
+	})
+	return rec.Number, Sets{rec.Follow, rec.Mute}, last, err
+}

@@ -64,6 +64,7 @@ func (e *engine) adminHandler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /v1/status", e.serveStatus)
 	mux.HandleFunc("GET /v1/tail", e.serveTail)
+	mux.HandleFunc("GET /v1/audit", e.serveAudit)
 	mux.Handle("POST /v1/resync", http.NewCrossOriginProtection().Handler(http.HandlerFunc(e.serveResync)))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -104,6 +105,7 @@ type Status struct {
 	Journal  JournalAt   `json:"journal"`
 	Waiting  Waiting     `json:"waiting"`
 	Ledger   ack.Counts  `json:"ledger"`
+	Audit    *audited    `json:"audit"` // the last recount; null before the first one
 	Sessions int         `json:"sessions"`
 	Kafka    string      `json:"kafka"` // "ok", or what is wrong
 	Routed   journal.Seq `json:"routed"`
@@ -141,7 +143,7 @@ func (e *engine) status() Status {
 		Journal: JournalAt{
 			e.journal.Oldest(), e.journal.Head(), e.journal.Synced(), e.journal.Confirmed().String(),
 		},
-		Waiting: e.waiting(), Ledger: e.ledger.Counts(), Sessions: e.pools.Count(), Kafka: "ok", Routed: e.router.Routed(),
+		Waiting: e.waiting(), Ledger: e.ledger.Counts(), Audit: e.lastAudit.Load(), Sessions: e.pools.Count(), Kafka: "ok", Routed: e.router.Routed(),
 	}
 	if err := e.sender.Ready(); err != nil {
 		s.Kafka = err.Error()

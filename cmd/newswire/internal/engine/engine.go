@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"newswire/ack"
@@ -116,6 +117,9 @@ type engine struct {
 	sender   *offline.Sender
 	admin    *admin
 
+	lastAudit    atomic.Pointer[audited] // nil before the first one
+	auditMetrics *auditMetrics
+
 	resyncs chan resyncRequest // the admin listener sends, intake receives; never closed
 }
 
@@ -135,6 +139,7 @@ func build(cfg config.Config, source cdc.Config, j *held, log *slog.Logger, opts
 	if err != nil {
 		return nil, err
 	}
+	e.auditMetrics = newAuditMetrics(e.registry, e.ledger)
 	door, err := gatewayConfig(cfg, opts)
 	if err != nil {
 		return nil, err

@@ -71,12 +71,14 @@ func (e *engine) run(ctx context.Context) error {
 	listener := ss.start("listener", e.intake)
 	watch := ss.start("watch", e.watch)
 	retention := ss.start("retention", e.expire)
+	audits := ss.start("audit", e.audits)
 
 	<-ctx.Done()
 	e.log.Info("stopping")
 	sender.stop() // it may take a while to hear from Kafka; nothing waits for it
 	watch.end()
 	retention.end()
+	audits.end()
 	listener.end()
 	router.end()
 	gate.end()
