@@ -107,6 +107,17 @@ func (l *Ledger) flush(last bool) (err error) {
 	return nil
 }
 
+// Flushed returns once the accounts as they are now are on disk. Run must be
+// running.
+func (l *Ledger) Flushed(ctx context.Context) error {
+	select { // by then Run has taken what is on its list now
+	case <-time.After(2 * flushAfter):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return l.j.ApplySync(ctx, journal.Update{}) // behind it in the queue
+}
+
 // write writes every account that has changed.
 func (l *Ledger) write(recorded journal.Seq) error {
 	for {

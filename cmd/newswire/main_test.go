@@ -50,7 +50,7 @@ func call(t *testing.T, configuration string, environ []string, args ...string) 
 }
 
 func TestWrongCallsAreOneSentenceAndCodeTwo(t *testing.T) {
-	const commands = "bench, compensate, config, demo, doctor, migrate, resync, serve, setup, slot, tail, teardown, token, version"
+	const commands = "audit, bench, compensate, config, demo, doctor, migrate, resync, serve, setup, slot, tail, teardown, token, version"
 	for _, c := range []struct {
 		args []string
 		want string

@@ -112,6 +112,9 @@ func (e *engine) serveAudit(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	q, err := parseQuestion(r.URL.Query())
+	if err == nil {
+		err = e.ledger.Flushed(r.Context())
+	}
 	var answer Answer
 	if err == nil {
 		answer, err = answerTo(q, e.journal, e.readers, func(since time.Time) (ack.Report, error) { return e.audit(r.Context(), since) })
