@@ -10,13 +10,55 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// CheckQuery tells in sentences what is wrong with the query that a key such as
+// postgres.tables[0].tags.query names, or with its link tables. What else is
+// wrong with the server, Preflight tells.
+func CheckQuery(ctx context.Context, cfg Config, key string) ([]string, error) {
+	tables, err := cfg.compile()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := connect(ctx, cfg.DSN)
+	if err != nil {
+		return nil, err
+	}
+	c := &catalog{cfg: cfg, conn: conn}
+	defer c.close()
+	p := &preflight{cfg: cfg, conn: conn, tables: tables}
+	for _, step := range []func(context.Context) error{p.server, p.carries} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var sentences []string
+	for _, t := range tables {
+		if t.query == nil || t.queryKey() != key {
+			continue
+		}
+		if err := p.table(ctx, t); err != nil {
+			return nil, err
+		}
+		p.faults = nil // only the query's are asked for
+		if err := p.query(ctx, c, t); err != nil {
+			return nil, err
+		}
+		for _, fault := range p.faults {
+			sentences = append(sentences, fault.Error())
+		}
+	}
+	return sentences, nil
+}
+
+// queryKey is the configuration's key of the query.
+func (t *table) queryKey() string { return fmt.Sprintf("postgres.tables[%d].tags.query", t.index) }
+
 // query checks that a table's query can be asked, and that its link tables tell
 // whose tags they change.
 func (p *preflight) query(ctx context.Context, c *catalog, t *table) error {
 	if _, found := p.found[t.name]; t.query == nil || !found || p.publication == nil {
 		return nil // told already
 	}
-	key := fmt.Sprintf("postgres.tables[%d].tags.query", t.index)
+	key := t.queryKey()
 	r, columns, err := c.describe(ctx, t)
 	switch {
 	case errors.Is(err, ErrMapping), errors.Is(err, pgx.ErrNoRows):

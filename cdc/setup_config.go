@@ -1,7 +1,6 @@
 package cdc
 
 import (
-	"fmt"
 	"slices"
 
 	"newswire/cdc/publication"
@@ -28,7 +27,7 @@ func (c Config) Setup() (setup.Config, error) {
 			continue
 		}
 		s.Queries = append(s.Queries, setup.Query{
-			Key: fmt.Sprintf("postgres.tables[%d].tags.query", t.index), Schema: t.name.schema, Table: t.name.table,
+			Key: t.queryKey(), Schema: t.name.schema, Table: t.name.table,
 			Alias: rowAlias, Parameters: t.query.most(), Expression: t.query.expression,
 		})
 		for _, l := range t.links {

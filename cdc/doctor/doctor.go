@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"newswire/cdc/publication"
+	"newswire/cdc/setup"
 	"newswire/cdc/slot"
 	"newswire/fanout/journal"
 )
@@ -25,12 +26,16 @@ type Config struct {
 	Publication string
 	Heartbeat   time.Duration // 0: none is sent
 	Tables      []Table
+	Queries     []setup.Query // for tags
 	JournalDir  string
 	RateOver    time.Duration // how long the write rate is measured, at least; 0 means 1s
 
 	// Journal tells up to where the engine's journal has everything; ok is
 	// false when that is not known. nil: it is not asked.
 	Journal func(ctx context.Context) (at journal.LSN, ok bool)
+	// Ask tries a query for tags, and tells in sentences what is wrong with it,
+	// or with its link tables. nil: it is not asked.
+	Ask func(ctx context.Context, q setup.Query) ([]string, error)
 	// Kafka tells in sentences what about it could lose or delay hand-overs.
 	// nil: it is not asked.
 	Kafka func(ctx context.Context) []string
@@ -42,6 +47,7 @@ type Table struct {
 	Key          string   // of the configuration, such as postgres.tables[0]
 	Columns      []Column // that the mapping names
 	All          bool     // readers get every column
+	Link         bool     // it only ties rows of others to their tags
 
 	News *publication.Equals // only such rows are news; nil: all, or more than a publication can tell
 	Why  string              // then: why it cannot
@@ -175,6 +181,7 @@ func (e *examination) database(ctx context.Context) {
 		{"publication", e.examinePublication},
 		{"publication-tables", e.publishedTables},
 		{"replica-identity", e.replicaIdentity},
+		{"tags-query", e.queries},
 		{"slot", e.examineSlot},
 		{"slot-publication", e.slotPublication},
 		{"slot-failover", e.failover},

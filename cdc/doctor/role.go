@@ -91,6 +91,13 @@ func (e *examination) reads(ctx context.Context) error {
 		}
 		needed = append(needed, n)
 	}
+	for _, q := range e.cfg.Queries {
+		read, err := setup.ReadsOf(ctx, e.conn, q)
+		if err != nil {
+			return err
+		}
+		needed = append(needed, read...)
+	}
 	excess, err := setup.ExcessOf(ctx, e.conn, e.user, needed)
 	if err != nil {
 		return err

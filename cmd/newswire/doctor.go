@@ -16,7 +16,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"newswire/ack/offline"
+	"newswire/cdc"
 	"newswire/cdc/doctor"
+	"newswire/cdc/setup"
 	"newswire/cmd/newswire/internal/config"
 	"newswire/cmd/newswire/internal/engine"
 	"newswire/fanout/journal"
@@ -85,10 +87,36 @@ func doctorConfig(cfg config.Config) (doctor.Config, error) {
 		}
 		d.Tables = append(d.Tables, table)
 	}
+	d.Tables, d.Queries = append(d.Tables, linkTables(cfg.Postgres.Tables, wanted.Tables)...), wanted.Queries
+	d.Ask = func(ctx context.Context, q setup.Query) ([]string, error) {
+		return cdc.CheckQuery(ctx, engine.ListenerConfig(cfg), q.Key)
+	}
 	if !cfg.Offline.Embedded() {
 		d.Kafka = func(ctx context.Context) []string { return offline.CheckTopic(ctx, offlineConfig(cfg)) }
 	}
 	return d, nil
+}
+
+// linkTables are those that only tie rows of others to their tags: they are
+// wanted behind the mapped ones.
+func linkTables(mapped []config.Table, wanted []setup.Table) (links []doctor.Table) {
+	for _, w := range wanted[len(mapped):] {
+		table := doctor.Table{Schema: w.Schema, Name: w.Name, Link: true}
+		for i, t := range mapped {
+			for k, l := range t.Tags.Links {
+				schema, name, err := config.Table{Name: l.Table}.Split()
+				if err != nil || schema != w.Schema || name != w.Name {
+					continue
+				}
+				table.Key = fmt.Sprintf("postgres.tables[%d].tags.links[%d]", i, k)
+				for n, column := range l.Key {
+					table.Columns = append(table.Columns, doctor.Column{Name: column, Key: fmt.Sprintf("%s.key[%d]", table.Key, n)})
+				}
+			}
+		}
+		links = append(links, table)
+	}
+	return links
 }
 
 // namedBy is the key of the table that names the column.

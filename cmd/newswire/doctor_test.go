@@ -67,6 +67,34 @@ func TestDoctorTellsPrograms(t *testing.T) {
 	}
 }
 
+func TestDoctorTriesTheQueryForTags(t *testing.T) {
+	db := pgtest.New(t, pgtest.WithSchema(`CREATE TABLE articles (id int PRIMARY KEY, title text);
+		CREATE TABLE labels (id serial PRIMARY KEY, article int NOT NULL, label text NOT NULL, CONSTRAINT once UNIQUE (article, label))`),
+		pgtest.WithPublication("FOR TABLE articles, labels"))
+	text := strings.Replace(examined(db, "embedded"), "{column: tags}", `{query: "SELECT label FROM labels WHERE article = $1", links: [{table: labels, key: [article]}]}`, 1)
+	finding := func(step, message, remedy string) {
+		t.Helper()
+		_, stdout, stderr := call(t, text, nil, "doctor", "--json")
+		var report doctor.Report
+		if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+			t.Fatalf("%s: %v: %s%s", step, err, stdout, stderr)
+		}
+		for _, f := range report.Findings {
+			if f.Check == "tags-query" && f.Object == "public.articles" && strings.Contains(f.Message, message) && strings.Contains(f.Remedy, remedy) && (f.Level == doctor.Fatal) == (remedy != "") {
+				return
+			}
+		}
+		t.Errorf("%s: no finding with %q and %q in\n%s", step, message, remedy, stdout)
+	}
+	finding("blind deletes", "a DELETE on public.labels does not tell article", `run ALTER TABLE "public"."labels" REPLICA IDENTITY USING INDEX once`)
+	db.Exec(`ALTER TABLE labels REPLICA IDENTITY USING INDEX once`)
+	finding("in order", "the role can ask the query for the tags", "")
+	db.Exec(`REVOKE SELECT ON labels FROM ` + db.Role)
+	finding("no right", "permission denied for table labels", "run `newswire setup --apply`")
+	db.Exec(`GRANT SELECT ON labels TO ` + db.Role + `; ALTER TABLE labels RENAME TO tags`)
+	finding("renamed", `relation "labels" does not exist`, "correct it")
+}
+
 func TestDoctorNamesTheKeyOfAColumn(t *testing.T) {
 	d, err := doctorConfig(config.Config{Postgres: config.Postgres{DSN: "postgres://newswire@db/cms", Slot: "n", Publication: "n", Tables: []config.Table{{
 		Name: "cms.articles", Data: []string{"id", "title"}, Tags: config.Tags{Columns: []string{"section", "title"}},
