@@ -306,10 +306,17 @@ type running struct {
 // listen runs a listener until the test ends or halts it.
 func listen(t *testing.T, cfg Config, j Journal) *running {
 	t.Helper()
+	return listenSet(t, cfg, j, func(*Listener) {})
+}
+
+// listenSet is listen with a change of the listener before it runs.
+func listenSet(t *testing.T, cfg Config, j Journal, set func(*Listener)) *running {
+	t.Helper()
 	l, err := New(cfg, j, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
+	set(l)
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{Listener: l, t: t, stop: cancel, done: make(chan struct{})}
 	go func() {

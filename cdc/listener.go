@@ -80,9 +80,10 @@ type Listener struct {
 
 	beatsRefused atomic.Bool // the server takes no heartbeats: told once, not asked again
 
-	stateMu sync.Mutex // guards state and lack
+	stateMu sync.Mutex // guards the rest
 	state   error      // why the slot does not stream; nil while it does
 	lack    error      // what keeps rows out of a slot that streams; nil: nothing
+	away    []string   // tables that the publication has lacked since Run began
 }
 
 // New checks the configuration and starts nothing.
@@ -137,11 +138,20 @@ func (l *Listener) setLack(lack error) (changed bool) {
 	return changed
 }
 
+// forgive forgets what the publication lacked: whoever runs the listener again
+// has mended it.
+func (l *Listener) forgive() {
+	l.stateMu.Lock()
+	defer l.stateMu.Unlock()
+	l.lack, l.away = nil, nil
+}
+
 // Run follows the slot until ctx ends, then it returns nil. It reconnects by
 // itself; an error is one that a reconnect cannot heal, such as ErrGap, and
 // Ready keeps telling it.
 func (l *Listener) Run(ctx context.Context) error {
 	limit := backoffFirst
+	l.forgive()
 	for {
 		held, err := l.follow(ctx)
 		if ctx.Err() != nil {

@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -153,6 +154,56 @@ func TestIdleTablesLetTheSlotAdvance(t *testing.T) {
 		db.Exec(`INSERT INTO articles (title) VALUES ('news')`)
 	}
 	j.wait(t, 3) // no commit was taken for passed
+}
+
+// idleVariable makes the next test as long as an acceptance run wants it.
+const idleVariable = "NEWSWIRE_TEST_IDLE"
+
+// While nothing happens to the mapped table, another table and another database
+// write much log. The slot keeps little of it, and at the end next to nothing;
+// and no position is confirmed with a commit in flight.
+func TestBusyNeighboursDoNotMakeTheSlotKeepLog(t *testing.T) {
+	t.Parallel()
+	lasts := 3 * time.Second
+	if text := os.Getenv(idleVariable); text != "" {
+		var err error
+		if lasts, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server := pgtest.NewCluster(t, nil)
+	db, other := pgtest.New(t, pgtest.On(server), pgtest.WithPublication("FOR TABLE articles")), pgtest.New(t, pgtest.On(server), pgtest.WithoutSlot())
+	cfg := articles(db)
+	cfg.Heartbeat = time.Second
+	j := newMemJournal()
+	listen(t, cfg, j).ready()
+	for _, busy := range []*pgtest.DB{db, other} {
+		busy.Exec(`CREATE TABLE busy (n int, filler text)`)
+	}
+	const kept = `SELECT (pg_current_wal_lsn() - restart_lsn)::bigint FROM pg_replication_slots WHERE slot_name = $1`
+	write := func() {
+		db.Exec(`INSERT INTO busy SELECT n, repeat('x', 200) FROM generate_series(1, 2000) n`)
+		other.Exec(`INSERT INTO busy SELECT n, repeat('x', 200) FROM generate_series(1, 2000) n`)
+	}
+	began := db.CurrentLSN()
+	var most int64
+	rounds := 0
+	for end := time.Now().Add(lasts); time.Now().Before(end); rounds++ {
+		write()
+		db.Exec(`INSERT INTO articles (title) VALUES ('news')`)
+		other.Exec(`CHECKPOINT`) // as time does: a slot lets log go at the snapshots that one writes
+		most = max(most, pgtest.Value[int64](db, kept, db.Slot))
+	}
+	written := int64(db.CurrentLSN() - began)
+	j.wait(t, rounds) // no commit was taken for passed
+	eventually(t, "the slot keeps next to nothing", func() bool {
+		other.Exec(`SELECT pg_logical_emit_message(true, 'any', 'thing'); CHECKPOINT`)
+		return pgtest.Value[int64](db, kept, db.Slot) < 1<<20
+	})
+	if rounds > 10 && most > written/2 {
+		t.Errorf("the slot kept %d bytes of %d written", most, written)
+	}
+	t.Logf("%d rounds wrote %d bytes, of which the slot kept %d at most", rounds, written, most)
 }
 
 func TestSlotInUseIsWaitedFor(t *testing.T) {

@@ -8,17 +8,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// pollEvery is how often the slot is looked at for the metrics, and the
-// publication: a few rows of the catalogs, so it costs the server nothing that shows.
-const pollEvery = 5 * time.Second
-
 // probe looks at the slot and writes heartbeats over a connection of its own.
 // It never ends the stream: a server that refuses it still streams, and one
 // that has gone is noticed by the stream itself.
 func (l *Listener) probe(ctx context.Context) error {
 	c := &catalog{cfg: l.cfg}
 	defer c.close()
-	poll := time.NewTicker(pollEvery)
+	poll := time.NewTicker(l.limits.poll)
 	defer poll.Stop()
 	var beats <-chan time.Time
 	if l.cfg.Heartbeat > 0 {
@@ -68,18 +64,6 @@ func (l *Listener) poll(ctx context.Context, c *catalog, due *dueTimer) {
 	}
 	lag := float64(s.serverPos) - float64(l.journal.Confirmed())
 	l.metrics.lag.Set(max(lag, 0))
-}
-
-// inspect looks at the publication. What it lacks is told until it has it; the
-// stream goes on, for other tables and for what was committed before.
-func (l *Listener) inspect(ctx context.Context, c *catalog) {
-	lack, err := l.lacking(ctx, c)
-	if err != nil {
-		return // the next look is seconds away
-	}
-	if l.setLack(lack) && lack != nil {
-		l.log.ErrorContext(ctx, "rows are not published", "err", lack)
-	}
 }
 
 // heartbeat writes a message into the log that comes back through the slot,

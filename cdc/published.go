@@ -2,7 +2,9 @@ package cdc
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -46,23 +48,57 @@ SELECT ARRAY(SELECT t.schema || '.' || t.name FROM unnest($2::text[], $3::text[]
                                WHERE c.pubname = p.pubname AND c.schemaname = t.schema AND c.tablename = t.name))
 FROM pg_catalog.pg_publication p WHERE p.pubname = $1`
 
-// lacking tells in a sentence what the publication does not carry, or is nil.
-func (l *Listener) lacking(ctx context.Context, c *catalog) (lack, err error) {
-	var schemas, names, missing []string
+// lack is what keeps rows out of a slot that streams.
+type lack struct {
+	publication bool     // is missing altogether; what that costs the stream itself tells
+	tables      []string // that it does not carry
+}
+
+// lacking looks at what the publication carries.
+func (l *Listener) lacking(ctx context.Context, c *catalog) (now lack, err error) {
+	var schemas, names []string
 	for _, t := range l.tables {
 		schemas, names = append(schemas, t.name.schema), append(names, t.name.table)
 	}
 	err = c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		missing, err = readStrings(ctx, conn, "SELECT unnest(m.missing) FROM ("+unpublishedQuery+") m (missing) UNION ALL SELECT '' WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = $1)",
-			l.cfg.Publication, schemas, names)
-		return err
+		return conn.QueryRow(ctx, unpublishedQuery, l.cfg.Publication, schemas, names).Scan(&now.tables)
 	})
-	switch {
-	case err != nil || len(missing) == 0:
-		return nil, err
-	case missing[0] == "":
-		return fmt.Errorf("publication %q does not exist any more, so nothing that is committed now can be read; run `newswire setup --apply`", l.cfg.Publication), nil
+	if errors.Is(err, pgx.ErrNoRows) {
+		return lack{publication: true}, nil
 	}
-	return fmt.Errorf("publication %q does not carry %s any more, so nothing that is committed there now is read; run `newswire setup --apply`, then `newswire resync`",
-		l.cfg.Publication, strings.Join(missing, ", ")), nil
+	return now, err
+}
+
+// inspect looks at the publication. What it lacks is told until it has it; the
+// stream goes on, for other tables and for what was committed before. Rows of
+// a table that was away are missing also when it is back.
+func (l *Listener) inspect(ctx context.Context, c *catalog) {
+	now, err := l.lacking(ctx, c)
+	if err != nil {
+		return // the next look is seconds away
+	}
+	var told error
+	switch away := strings.Join(l.wasAway(now.tables), ", "); {
+	case now.publication:
+		told = fmt.Errorf("publication %q does not exist any more, so nothing that is committed now can be read; run `newswire setup --apply`", l.cfg.Publication)
+	case len(now.tables) > 0:
+		told = fmt.Errorf("publication %q does not carry %s, so nothing that is committed there now is read; run `newswire setup --apply`, then `newswire resync`", l.cfg.Publication, away)
+	case away != "":
+		told = fmt.Errorf("publication %q did not carry %s for a time, so what was committed there meanwhile was not read; run `newswire resync`", l.cfg.Publication, away)
+	}
+	if l.setLack(told) && told != nil {
+		l.log.ErrorContext(ctx, "rows are not published", "err", told)
+	}
+}
+
+// wasAway adds tables to those that the publication has lacked since Run began.
+func (l *Listener) wasAway(tables []string) []string {
+	l.stateMu.Lock()
+	defer l.stateMu.Unlock()
+	for _, t := range tables {
+		if !slices.Contains(l.away, t) {
+			l.away = append(l.away, t)
+		}
+	}
+	return slices.Clone(l.away)
 }

@@ -85,6 +85,9 @@ func Resync(ctx context.Context, cfg Config, j Journal, progress func(string)) e
 // mayRead makes sure, before anything is replaced, that the tables can be
 // compared.
 func (r *resync) mayRead(ctx context.Context) error {
+	if err := r.published(ctx); err != nil {
+		return err
+	}
 	for _, t := range r.tables {
 		_, columns, err := r.catalog.describe(ctx, t)
 		if err != nil {
@@ -104,6 +107,22 @@ func (r *resync) mayRead(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", t.name, err)
 		}
+	}
+	return nil
+}
+
+// published makes sure that the new slot can be read: what is committed before
+// its publication and its tables are there never can.
+func (r *resync) published(ctx context.Context) error {
+	l := &Listener{cfg: r.cfg, tables: r.tables}
+	missing, err := l.lacking(ctx, r.catalog)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read what publication %q carries: %w", r.cfg.Publication, err)
+	case missing.publication:
+		return fmt.Errorf("publication %q does not exist; run `newswire setup --apply`, then `newswire resync`", r.cfg.Publication)
+	case len(missing.tables) > 0:
+		return fmt.Errorf("publication %q does not carry %s; run `newswire setup --apply`, then `newswire resync`", r.cfg.Publication, strings.Join(missing.tables, ", "))
 	}
 	return nil
 }

@@ -17,13 +17,17 @@ type limits struct {
 	// Beyond it a slot that is held is worse than one that is let go: whoever
 	// watches the server takes a reader for a working one.
 	stuck time.Duration
+	// poll is how often the slot is looked at for the metrics, and the
+	// publication: a few rows of the catalogs, so it costs the server nothing
+	// that shows.
+	poll time.Duration
 	// silence goes on top of wal_sender_timeout, after which the server itself
 	// would have ended the stream.
 	silence time.Duration
 }
 
 func usualLimits() limits {
-	return limits{stuck: 5 * time.Minute, silence: 10 * time.Second}
+	return limits{stuck: 5 * time.Minute, poll: 5 * time.Second, silence: 10 * time.Second}
 }
 
 // errStuck reports a stream that was ended because what it gave was not taken.

@@ -133,6 +133,14 @@ func (e *Engine) write(name, text string) {
 // JournalDir is where the journal lies.
 func (e *Engine) JournalDir() string { return filepath.Join(e.Dir, "journal") }
 
+// WipeJournal removes the journal of an engine that does not run.
+func (e *Engine) WipeJournal() {
+	e.t.Helper()
+	if err := os.RemoveAll(e.JournalDir()); err != nil {
+		e.t.Fatalf("harness: %v", err)
+	}
+}
+
 // Run runs another command with this engine's configuration.
 func (e *Engine) Run(args ...string) Result {
 	e.t.Helper()
@@ -189,12 +197,24 @@ func (e *Engine) Kill() {
 	e.inspect()
 }
 
+// Suspend stops the process where it is, as a machine that is paused; Resume
+// lets it go on.
+func (e *Engine) Suspend() { e.signal(syscall.SIGSTOP) }
+
+// Resume lets a suspended process go on.
+func (e *Engine) Resume() { e.signal(syscall.SIGCONT) }
+
+func (e *Engine) signal(s syscall.Signal) {
+	e.t.Helper()
+	if err := e.child.os.Signal(s); err != nil {
+		e.t.Fatalf("the engine ended by itself: %v", errors.Join(err, e.child.err))
+	}
+}
+
 // Terminate sends SIGTERM and returns at once.
 func (e *Engine) Terminate() {
 	e.t.Helper()
-	if err := e.child.os.Signal(syscall.SIGTERM); err != nil {
-		e.t.Fatalf("the engine ended by itself: %v", errors.Join(err, e.child.err))
-	}
+	e.signal(syscall.SIGTERM)
 }
 
 // AwaitExit waits until the process has ended by itself, which must be with
