@@ -110,7 +110,7 @@ func TestResetsInMidStreamLoseNothing(t *testing.T) {
 	cfg.DSN = p.dsn(db)
 	l := listen(t, cfg, j).ready()
 	stop := save(t, db)
-	for round := 1; round <= 10; round++ {
+	for round := 1; round <= 4; round++ {
 		before := j.Head()
 		eventually(t, "articles arrive", func() bool { return j.Head() > before })
 		p.reset()
