@@ -46,6 +46,9 @@ func (l *tagList) add(s string) {
 // addGood adds what is known to be a tag.
 func (l *tagList) addGood(s string) {
 	if len(l.tags) < few {
+		if l.tags == nil {
+			l.tags = make([]string, 0, 4)
+		}
 		if !slices.Contains(l.tags, s) {
 			l.tags = append(l.tags, s)
 		}
@@ -147,7 +150,10 @@ func (l *tagList) addValue(v any) {
 
 // tagCache holds tags that were seen, so that a tag which thousands of rows
 // carry is one string in memory and is checked once. One goroutine owns it.
-type tagCache struct{ tags map[string]string }
+type tagCache struct {
+	tags    map[string]string
+	scratch []byte // for the values that tags are read from
+}
 
 // mostCached is how many it holds before it begins anew: about what a large
 // site's editors use.

@@ -175,11 +175,12 @@ func (v *rowValues) tags(skip func(tagFate)) ([]string, error) {
 			skip(tagNull)
 			continue
 		}
-		value, err := v.append(nil, i)
+		value, err := v.append(r.known.scratch[:0], i)
 		if err != nil {
 			return nil, err
 		}
 		list.addJSON(value, split)
+		r.known.scratch = value
 	}
 	if len(list.tags) == 0 {
 		return []string{r.table.defaultTag}, nil

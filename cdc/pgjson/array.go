@@ -29,15 +29,15 @@ type arrayScanner struct {
 }
 
 // scanArray leaves out bounds other than 1, as in [0:2]={1,2,3}: JSON has none.
-func scanArray(text []byte, delim byte) (*arrayScanner, error) {
+func scanArray(text []byte, delim byte) (arrayScanner, error) {
 	if len(text) > 0 && text[0] == '[' {
 		i := bytes.IndexByte(text, '=')
 		if i < 0 {
-			return nil, fmt.Errorf("%w: an array's bounds end with =", ErrShape)
+			return arrayScanner{}, fmt.Errorf("%w: an array's bounds end with =", ErrShape)
 		}
 		text = text[i+1:]
 	}
-	return &arrayScanner{text: text, delim: delim, last: tokenEnd}, nil
+	return arrayScanner{text: text, delim: delim, last: tokenEnd}, nil
 }
 
 // next gives the next token, and an error if it may not stand there.
