@@ -96,6 +96,8 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 		WithMemTableSize(memTable).
 		WithNumMemtables(3).
 		WithNumCompactors(2).
+		WithNumLevelZeroTables(10). // a flood of commits is compacted once it has ebbed: twice the default, at half the size
+		WithNumLevelZeroTablesStall(30).
 		WithCompression(options.None). // a compressing builder takes several times a table in memory; text shrinks by a third
 		WithBlockCacheSize(32 << 20).
 		WithDetectConflicts(false). // one goroutine writes
