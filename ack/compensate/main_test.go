@@ -24,7 +24,12 @@ import (
 	"newswire/migrations"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(childSpec); spec != "" {
+		os.Exit(beInstance(spec))
+	}
+	os.Exit(pgtest.Main(m))
+}
 
 // patience ends a wait that will not come true.
 const patience = 30 * time.Second
