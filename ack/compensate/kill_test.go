@@ -218,7 +218,9 @@ func (g *ground) load(first, n, readers int) {
 // record and channel, no id twice at the SMS gateway, nothing lost.
 func (g *ground) check(p *providers, n int) (doubtful int) {
 	g.t.Helper()
-	count := func(sql string) int { return pgtest.Value[int](g.db, `SELECT count(*)::int FROM newswire_compensate.`+sql) }
+	count := func(sql string) int {
+		return pgtest.Value[int](g.db, `SELECT count(*)::int FROM newswire_compensate.`+sql)
+	}
 	if got := count(`records WHERE outcome IS NULL OR outcome = 'next'`); got != 0 {
 		g.t.Errorf("%d records are open", got)
 	}
@@ -325,4 +327,3 @@ func (g *ground) longUntil(what string, holds func() bool) {
 	}
 	g.until(what, holds)
 }
-

@@ -29,6 +29,8 @@ func (p *program) demo() *cobra.Command {
 	flags.StringVar(&o.Listen, "listen", "", "`address` of the page and the gateway; default 127.0.0.1:8080")
 	flags.StringVar(&o.Admin, "admin", "", "`address` of health and metrics; default 127.0.0.1:8081")
 	flags.StringVar(&o.KafkaListen, "kafka-listen", "", "`address` of the embedded Kafka; default 127.0.0.1:9092")
+	flags.StringVar(&o.Devices, "devices", "", "`address` of the devices API; default 127.0.0.1:8090")
+	flags.StringVar(&o.Compensate, "compensate-admin", "", "`address` of the compensation service's health and metrics; default 127.0.0.1:8091")
 	flags.StringVar(&o.PGBin, "pg-bin", "", "`directory` of PostgreSQL's programs; default the newest there is")
 	flags.DurationVar(&o.AckTimeout, "ack-timeout", 0, "`time` until an article that was not acknowledged is sent again; default 5s")
 	flags.StringVar(&level, "log", "warn", "least `level` that is logged: debug, info, warn or error")

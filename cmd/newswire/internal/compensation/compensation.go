@@ -15,6 +15,7 @@ import (
 	"newswire/ack/compensate/channel/sms"
 	"newswire/ack/compensate/channel/webhook"
 	"newswire/ack/compensate/channel/webpush"
+	"newswire/ack/compensate/policy"
 	"newswire/ack/offline"
 	"newswire/cmd/newswire/internal/config"
 	"newswire/gateway"
@@ -42,8 +43,10 @@ func Config(cfg config.Config, log *slog.Logger, more map[string]channel.Channel
 	if err != nil {
 		return compensate.Config{}, err
 	}
+	rules := m.Rules()
 	for name, ch := range more {
 		channels[name] = ch
+		rules.Channels[name] = policy.Channel{Corrections: true}
 	}
 	if len(channels) == 0 {
 		return compensate.Config{}, errors.New("compensate.channels names none: configure at least one of webpush, apns, fcm, sms and webhook")
@@ -69,7 +72,7 @@ func Config(cfg config.Config, log *slog.Logger, more map[string]channel.Channel
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return compensate.Config{
-		Kafka: kafka, DSN: m.Postgres.DSN, Channels: channels, Lanes: lanes, Policy: m.Rules(),
+		Kafka: kafka, DSN: m.Postgres.DSN, Channels: channels, Lanes: lanes, Policy: rules,
 		Listen: m.Listen, Admin: m.Admin, Origins: cfg.Gateway.Origins, TLS: over,
 		Verify: func(token string) (compensate.Caller, error) {
 			holder, err := tokens.Check(token)

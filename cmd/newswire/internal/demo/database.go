@@ -14,6 +14,7 @@ import (
 // What the demo calls things in its PostgreSQL.
 const (
 	database = "cms"
+	phones   = "phones" // of the compensation service: devices and receipts
 	editor   = "editor" // the role that the page's SQL runs as; the migrations make it
 	name     = "newswire"
 	schema   = "public"
@@ -26,8 +27,13 @@ var columns = []string{"id", "title", "summary", "url", "published_at"}
 // prepare makes the CMS and what Newswire needs to read it; what is there from
 // an earlier run stays.
 func prepare(ctx context.Context, pg *cluster.Cluster, say func(string, ...any)) error {
-	if err := createDatabase(ctx, pg.DSN("postgres", cluster.Superuser)); err != nil {
-		return err
+	for _, database := range []string{database, phones} {
+		if err := createDatabase(ctx, pg.DSN("postgres", cluster.Superuser), database); err != nil {
+			return err
+		}
+	}
+	if _, err := migrations.Apply(ctx, pg.DSN(phones, cluster.Superuser), migrations.Compensate()); err != nil {
+		return fmt.Errorf("make the tables of database %s: %w", phones, err)
 	}
 	conn, err := pgx.Connect(ctx, pg.DSN(database, cluster.Superuser))
 	if err != nil {
@@ -60,7 +66,7 @@ func prepare(ctx context.Context, pg *cluster.Cluster, say func(string, ...any))
 	return nil
 }
 
-func createDatabase(ctx context.Context, dsn string) error {
+func createDatabase(ctx context.Context, dsn, database string) error {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", err)

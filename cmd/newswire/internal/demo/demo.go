@@ -1,7 +1,7 @@
 // Package demo runs the whole of Newswire on one machine: a PostgreSQL of its
 // own, an embedded Kafka, the engine, and a page to try it on.
 //
-// It promises to touch nothing but its directory and its three addresses, to
+// It promises to touch nothing but its directory and its five addresses, to
 // leave no process behind, and to find everything as it was when it is started
 // again.
 package demo
@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +22,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"newswire/ack/compensate"
+	"newswire/ack/compensate/channel"
+	"newswire/ack/compensate/channel/local"
+	"newswire/ack/compensate/channel/webpush"
 	"newswire/cdc/cluster"
+	"newswire/cmd/newswire/internal/compensation"
 	"newswire/cmd/newswire/internal/config"
 	"newswire/cmd/newswire/internal/demo/site"
 	"newswire/cmd/newswire/internal/engine"
@@ -52,6 +58,9 @@ func Run(ctx context.Context, o Options, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := vapidKey(filepath.Join(o.Dir, vapidFile)); err != nil {
+		return err
+	}
 	say("Starting PostgreSQL with the programs in %s …", bin)
 	pg, err := cluster.Start(ctx, cluster.Config{Dir: filepath.Join(o.Dir, "postgres"), BinDir: bin}, log)
 	if err != nil {
@@ -68,35 +77,70 @@ func Run(ctx context.Context, o Options, log *slog.Logger) (err error) {
 		return unlessEnded(ctx, err)
 	}
 	commands := commands(o, pg, bin)
-	page, err := site.New(site.Config{
-		Host:      o.host(),
-		Secret:    secret,
-		EditorDSN: pg.DSN(database, editor),
-		Topic:     configure(o, pg, secret).Offline.Topic,
-		Commands:  commands,
-	}, log)
+	cfg := configure(o, pg, secret)
+	page, service, err := assemble(o, pg, cfg, commands, log)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, service.Close()) }()
 	say("Starting the engine …")
 	ready := func(engine.Addresses) { announce(o, commands, time.Since(start), say) }
-	return unlessEnded(ctx, serve(ctx, o, pg, page, configure(o, pg, secret), ready, log, say))
+	return unlessEnded(ctx, serve(ctx, o, pg, page, service, cfg, ready, log, say))
 }
 
-// serve runs engine and page until ctx ends or one of the three has ended.
-func serve(ctx context.Context, o Options, pg *cluster.Cluster, page *site.Site, cfg config.Config,
+// assemble makes the page and the compensation service, which share the readers'
+// telephones.
+func assemble(o Options, pg *cluster.Cluster, cfg config.Config, commands site.Commands, log *slog.Logger) (*site.Site, *compensate.Service, error) {
+	telephones, err := local.New(local.Config{})
+	if err != nil {
+		return nil, nil, err
+	}
+	page, err := site.New(site.Config{
+		Host:      o.host(),
+		Secret:    cfg.Gateway.Auth.HS256Secret,
+		EditorDSN: pg.DSN(database, editor),
+		Topic:     cfg.Offline.Topic,
+		Devices:   port(o.Devices),
+		Phone:     telephones.Shown,
+		Commands:  commands,
+	}, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	service, err := compensation.New(cfg, log, map[string]channel.Channel{"phone": telephones})
+	return page, service, err
+}
+
+// port is that of an address, which complete has read.
+func port(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
+
+// serve runs engine, compensation and page until ctx ends or one of them, or
+// PostgreSQL, has ended.
+func serve(ctx context.Context, o Options, pg *cluster.Cluster, page *site.Site, service *compensate.Service, cfg config.Config,
 	ready func(engine.Addresses), log *slog.Logger, say func(string, ...any)) error {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("configure the engine: %w", err)
 	}
 	outer := ctx
 	g, ctx := errgroup.WithContext(ctx)
+	live := make(chan struct{})
 	g.Go(func() error {
-		err := engine.Run(ctx, cfg, log, engine.Options{Site: page, OnReady: ready})
+		err := engine.Run(ctx, cfg, log, engine.Options{Site: page, OnReady: func(a engine.Addresses) { close(live); ready(a) }})
 		if err == nil && ctx.Err() == nil {
 			err = errors.New("the engine has ended by itself")
 		}
 		return err
+	})
+	g.Go(func() error {
+		select {
+		case <-live: // Kafka is there now
+			return service.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
 	})
 	g.Go(func() error { return page.Run(ctx, []string{o.KafkaListen}) })
 	g.Go(func() error {
@@ -135,7 +179,31 @@ func configure(o Options, pg *cluster.Cluster, secret []byte) config.Config {
 	cfg.Ack.Timeout = o.AckTimeout
 	cfg.Offline.Brokers = []string{"embedded"}
 	cfg.Offline.EmbeddedListen = o.KafkaListen
+	cfg.Compensate.Listen = o.Devices
+	cfg.Compensate.Admin = o.Compensate
+	cfg.Compensate.Postgres.DSN = pg.DSN(phones, cluster.Superuser)
+	cfg.Compensate.Channels = &config.Channels{WebPush: &config.WebPush{
+		Config: webpush.Config{KeyFile: filepath.Join(o.Dir, vapidFile), Subject: "https://newswire.example.com/"},
+	}}
 	return cfg
+}
+
+// vapidFile holds the key that browsers' push services know the demo by.
+const vapidFile = "vapid.pem"
+
+// vapidKey makes that file at the first start.
+func vapidKey(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	key, _, err := webpush.GenerateKey()
+	if err == nil {
+		err = os.WriteFile(path, key, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("make the key of Web Push: %w", err)
+	}
+	return nil
 }
 
 // secretFile gives the secret that signs tokens, made at the first start.
@@ -187,7 +255,8 @@ func announce(o Options, c site.Commands, took time.Duration, say func(string, .
 	say("  The page:  %s\n", o.page())
 	say("  Save an article from a shell:\n    %s\n", c.Psql)
 	say("  What nobody acknowledged, as Kafka clients see it:\n    %s\n", c.Kcat)
-	say("  Health and metrics:  http://%s/readyz  http://%[1]s/metrics\n", o.Admin)
+	say("  Health and metrics:  http://%s/readyz  http://%[1]s/metrics", o.Admin)
+	say("  … of what reaches telephones:  http://%s/readyz  http://%[1]s/metrics\n", o.Compensate)
 	if o.open() {
 		say("  Other machines can reach %s, where SQL is run as the role %s: leave it open only among friends.\n", o.Listen, editor)
 	}

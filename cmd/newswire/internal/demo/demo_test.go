@@ -79,7 +79,7 @@ func start(t *testing.T, o Options) *running {
 		t.Fatal(err)
 	}
 	o.Stdout = &r.out
-	for _, address := range []*string{&o.Listen, &o.Admin, &o.KafkaListen} {
+	for _, address := range []*string{&o.Listen, &o.Admin, &o.KafkaListen, &o.Devices, &o.Compensate} {
 		if *address == "" {
 			*address = "127.0.0.1:0"
 		}
@@ -167,6 +167,12 @@ func shown(reader, title string, times int) string {
 	return fmt.Sprintf(`[...document.querySelectorAll("[data-reader=%s] .headline")].filter((e) => e.textContent === %s).length === %d`, reader, quoted, times)
 }
 
+// rings is a condition: the reader's telephone shows the title, so often.
+func rings(reader, title string, times int) string {
+	quoted, _ := json.Marshal(title)
+	return fmt.Sprintf(`[...document.querySelectorAll("[data-phone=%s] .headline")].filter((e) => e.textContent === %s).length === %d`, reader, quoted, times)
+}
+
 const allOnline = `document.querySelectorAll(".card[data-state=online]").length === 3 && document.querySelectorAll(".chips li").length === 4`
 
 func TestAnArticleGoesFromTheFormToItsReadersAndFromOneToKafka(t *testing.T) {
@@ -201,11 +207,22 @@ func TestAnArticleGoesFromTheFormToItsReadersAndFromOneToKafka(t *testing.T) {
 			t.Errorf("the row %q lacks %q", row, want)
 		}
 	}
+	// Whoever was handed over is told on the telephone, and nobody else.
+	until(t, tab, rings("ben", "Stadium vote", 1))
+	kcat(t, r)
+	tab.Do(`document.querySelector("[data-reader=cem] .toggle").click()`)
+	until(t, tab, `document.querySelector("[data-reader=cem]").dataset.state === "stopped"`)
+	save(tab, "Away match", "sport")
+	until(t, tab, rings("cem", "Away match", 1))
+	if !browsertest.Eval[bool](tab, rings("ann", "Stadium vote", 0)+"&&"+rings("cem", "Stadium vote", 0)) {
+		t.Error("a telephone rang for who had acknowledged")
+	}
 	keepScreenshot(t, tab)
+	tab.Do(`document.querySelector("[data-reader=cem] .toggle").click()`)
+	until(t, tab, allOnline)
 
 	psql(t, r)
 	until(t, tab, shown("ann", "Saved with psql", 1))
-	kcat(t, r)
 
 	// The next demo in the same directory goes on with its readers and its
 	// news, and the page that stayed open finds it.
@@ -221,6 +238,23 @@ func TestAnArticleGoesFromTheFormToItsReadersAndFromOneToKafka(t *testing.T) {
 	save(tab, "After the restart", "tech")
 	until(t, tab, shown("ann", "After the restart", 1))
 	again.stop()
+}
+
+func TestThePageRegistersAWorkerThatShowsAPush(t *testing.T) {
+	r := start(t, Options{Dir: ground(t)})
+	origin := strings.TrimSuffix(r.page, "/")
+	tab := browsertest.Open(t)
+	tab.Permit(origin)
+	tab.Load(r.page)
+	until(t, tab, `document.querySelector("[data-phone=ann] .subscribe")`)
+	// No push service is reachable from here; what the page can do without one, it does.
+	tab.Do(`document.querySelector("[data-phone=ann] .subscribe").click()`)
+	until(t, tab, `document.querySelector("[data-phone=ann] .said").textContent !== ""`)
+	tab.Push(origin, `{"title":"Tram line 9 opens","body":"From Monday on","url":"https://news.example.com/9","tag":"a9","id":"m1","count":1}`)
+	tab.Do(`window.shown = () => navigator.serviceWorker.ready.then((r) => r.getNotifications()).then((all) => all.map((n) => n.title + " " + n.data.url).join())`)
+	r.within("show the notification", func() bool {
+		return browsertest.Eval[string](tab, "shown()") == "Tram line 9 opens https://news.example.com/9"
+	})
 }
 
 // psql runs what the demo tells its user to paste.

@@ -19,6 +19,8 @@ type Options struct {
 	Listen      string        // the page and the gateway; empty: 127.0.0.1:8080
 	Admin       string        // health and metrics; empty: 127.0.0.1:8081
 	KafkaListen string        // the embedded Kafka; empty: 127.0.0.1:9092
+	Devices     string        // the devices API of the compensation service; empty: 127.0.0.1:8090
+	Compensate  string        // health and metrics of the compensation service; empty: 127.0.0.1:8091
 	PGBin       string        // directory of PostgreSQL's programs; empty: the newest there is
 	AckTimeout  time.Duration // until the second attempt; 0: 5s, short enough to watch a hand-over
 	Stdout      io.Writer     // gets a line for each step; nil: nothing
@@ -28,6 +30,8 @@ const (
 	defaultListen     = "127.0.0.1:8080"
 	defaultAdmin      = "127.0.0.1:8081"
 	defaultKafka      = "127.0.0.1:9092"
+	defaultDevices    = "127.0.0.1:8090"
+	defaultCompensate = "127.0.0.1:8091"
 	defaultAckTimeout = 5 * time.Second
 	dirName           = "newswire-demo"
 )
@@ -56,6 +60,8 @@ func (o Options) complete() (Options, error) {
 		{&o.Listen, defaultListen, "--listen"},
 		{&o.Admin, defaultAdmin, "--admin"},
 		{&o.KafkaListen, defaultKafka, "--kafka-listen"},
+		{&o.Devices, defaultDevices, "--devices"},
+		{&o.Compensate, defaultCompensate, "--compensate-admin"},
 	} {
 		if *a.address == "" {
 			*a.address = a.standard

@@ -18,18 +18,23 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"newswire/ack/compensate/channel/local"
 )
 
 //go:embed web
 var web embed.FS
 
-// Config is what the page works with. All fields are required but Host.
+// Config is what the page works with. All fields are required but Host, Devices
+// and Phone.
 type Config struct {
-	Host      string   // a name beside the loopback ones that the page may be asked for by
-	Secret    []byte   // signs readers' tokens; the gateway checks them with the same
-	EditorDSN string   // the CMS database, as the role that the SQL runs as
-	Topic     string   // where the engine hands over what nobody acknowledged
-	Commands  Commands // shown on the page
+	Host      string                            // a name beside the loopback ones that the page may be asked for by
+	Secret    []byte                            // signs readers' tokens; the gateway checks them with the same
+	EditorDSN string                            // the CMS database, as the role that the SQL runs as
+	Topic     string                            // where the engine hands over what nobody acknowledged
+	Devices   string                            // port of the devices API, on the page's host
+	Phone     func(reader string) []local.Shown // what a reader's telephone shows, newest first
+	Commands  Commands                          // shown on the page
 }
 
 // Commands are what the page's user can paste into a shell.
@@ -72,6 +77,7 @@ func New(cfg Config, log *slog.Logger) (*Site, error) {
 	mux.HandleFunc("GET /demo/info", s.info)
 	mux.HandleFunc("GET /demo/token", s.token)
 	mux.HandleFunc("GET /demo/offline", s.listOffline)
+	mux.HandleFunc("GET /demo/phones", s.listPhones)
 	mux.HandleFunc("POST /demo/sql", s.sql)
 	s.handler = s.own(http.NewCrossOriginProtection().Handler(mux))
 	return s, nil
@@ -85,6 +91,7 @@ var pages = map[string]string{
 	"/demo/editor.js":  "editor.js",
 	"/demo/reader.js":  "reader.js",
 	"/demo/offline.js": "offline.js",
+	"/demo/phones.js":  "phones.js",
 }
 
 // ServeHTTP serves the page and what it asks for.
@@ -108,13 +115,21 @@ func (s *Site) own(next http.Handler) http.Handler {
 		}
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "+
-			"connect-src 'self' ws://"+r.Host+" wss://"+r.Host+"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+			"connect-src 'self' ws://"+r.Host+" wss://"+r.Host+s.devices(r.Host)+"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		next.ServeHTTP(w, r)
 	})
+}
+
+// devices is the origin of the devices API, for a page of this host.
+func (s *Site) devices(host string) string {
+	if s.cfg.Devices == "" {
+		return ""
+	}
+	return " http://" + net.JoinHostPort(hostname(host), s.cfg.Devices)
 }
 
 // hostname is the host of a Host header, without port and brackets.
@@ -129,8 +144,9 @@ func (s *Site) info(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, struct {
 		Instance string   `json:"instance"`
 		Topic    string   `json:"topic"`
+		Devices  string   `json:"devices_port"`
 		Commands Commands `json:"commands"`
-	}{s.instance, s.cfg.Topic, s.cfg.Commands})
+	}{s.instance, s.cfg.Topic, s.cfg.Devices, s.cfg.Commands})
 }
 
 // fault is the body of an answer that is none.

@@ -1,7 +1,8 @@
-// The demo's page: an editor, readers and the offline topic, each in a file of
-// its own.
+// The demo's page: an editor, readers, the offline topic and telephones, each in
+// a file of its own.
 import { startEditor } from "/demo/editor.js";
 import { startOffline } from "/demo/offline.js";
+import { startPhones } from "/demo/phones.js";
 import { ReaderCard } from "/demo/reader.js";
 
 startEditor();
@@ -76,6 +77,7 @@ function seconds(ms) {
 
 for (const reader of defaults) addReader(reader, false);
 for (const name of remembered().added) addReader({ name }, true);
+startPhones(() => [...cards.keys()], `${location.protocol}//${location.hostname}:${info.devices_port}`);
 
 document.getElementById("add-reader").addEventListener("submit", (event) => {
   event.preventDefault();
