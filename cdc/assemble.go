@@ -42,18 +42,19 @@ type assembler struct {
 	journal   Journal
 	relations map[uint32]shape // by the server's number
 
-	open     *journal.Commit // the transaction being read, without what was spooled; nil between two
-	xid      uint32          // its number
-	bytes    int             // about what its messages take
-	repeat   bool            // the journal has the open transaction for certain
-	ordinal  uint32          // of the next row change in it
-	rows     rowBook
-	deleted  map[string]deletion // by row key, in the open transaction since it was last spooled
-	awaiting awaiting            // what of it needs the answers of a query first
-	moved    int                 // how many more rows wait since the last commit
-	waited   bool                // it made some wait, or wait for another time
-	due      journal.LSN         // the last commit at which those that were due went out
-	released instant             // its time; of what the journal has when nothing was read yet
+	open       *journal.Commit // the transaction being read, without what was spooled; nil between two
+	xid        uint32          // its number
+	bytes      int             // about what its messages take
+	repeat     bool            // the journal has the open transaction for certain
+	ordinal    uint32          // of the next row change in it
+	rows       rowBook
+	deleted    map[string]deletion // by row key, in the open transaction since it was last spooled
+	awaiting   awaiting            // what of it needs the answers of a query first
+	moved      int                 // how many more rows wait since the last commit
+	waited     bool                // it made some wait, or wait for another time
+	due        journal.LSN         // the last commit at which those that were due went out
+	backfilled journal.LSN         // position of the snapshot that was backfilled from; 0: none was
+	released   instant             // its time; of what the journal has when nothing was read yet
 }
 
 // shape is what a Relation message said: of a mapped table, either its

@@ -24,7 +24,7 @@ func (l *Listener) begin(ctx context.Context, c *catalog, who server, slot slotS
 		return s, err
 	}
 	var err error
-	if s.Filled, err = l.fill(ctx, c); err != nil {
+	if s.Filled, err = l.fill(ctx, c, slot.confirmed); err != nil {
 		return s, err
 	}
 	if err := l.journal.Rebase(ctx, s, slot.confirmed); err != nil {

@@ -110,6 +110,9 @@ func (a *assembler) delete(ctx context.Context, m *pglogrepl.DeleteMessage) erro
 // take says what a change means, at once or, where a query tells the tags, once
 // it is known what it says.
 func (a *assembler) take(ctx context.Context, c change) error {
+	if err := a.absorb(&c); err != nil || c.left == nil && c.row == nil {
+		return err
+	}
 	if c.relation.table.query != nil {
 		a.await(c)
 		return nil

@@ -17,6 +17,7 @@ type Config struct {
 	Slot        string        // replication slot to read; required
 	Publication string        // publication that the slot follows; required
 	Heartbeat   time.Duration // between two heartbeat messages; 0 means none
+	Backfill    time.Duration // at the first start, rows that became news within so long are told; 0 means none
 	Tables      []Table       // at least one
 }
 
@@ -98,6 +99,13 @@ func (c Config) compile() ([]*table, error) {
 	}
 	if c.Heartbeat < 0 {
 		fault("heartbeat", "must not be negative; 0 turns it off")
+	}
+	if c.Backfill < 0 {
+		fault("backfill", "must not be negative; 0 turns it off")
+	}
+	timed := func(t Table) bool { _, reached := t.Published.kinds(); return t.Time != "" || reached != nil }
+	if c.Backfill > 0 && !slices.ContainsFunc(c.Tables, timed) {
+		fault("backfill", "no table tells since when its rows are news; name the column in tables[0].time, or use published.reached")
 	}
 	if len(c.Tables) == 0 {
 		fault("tables", "name at least one table")

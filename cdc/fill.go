@@ -26,7 +26,9 @@ import (
 // A role that may not read a table, and a server without a free slot, cost only
 // this knowledge: the first change of an old article then counts as its
 // publication. The log says so. at is the snapshot's position, 0 without one.
-func (l *Listener) fill(ctx context.Context, c *catalog) (at journal.LSN, err error) {
+//
+// What became news lately is told, where the configuration says so.
+func (l *Listener) fill(ctx context.Context, c *catalog, before journal.LSN) (at journal.LSN, err error) {
 	conn, err := connectReplication(ctx, l.cfg.DSN)
 	if err != nil {
 		return 0, err
@@ -36,6 +38,9 @@ func (l *Listener) fill(ctx context.Context, c *catalog) (at journal.LSN, err er
 	slot, err := pglogrepl.CreateReplicationSlot(ctx, conn, name, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
 		Temporary: true, SnapshotAction: "EXPORT_SNAPSHOT", Mode: pglogrepl.LogicalReplication,
 	})
+	if pgCode(err) == codeTooManySlots && l.cfg.Backfill > 0 {
+		return 0, fmt.Errorf("no replication slot is free for a moment, which postgres.backfill needs; raise max_replication_slots: %w", err)
+	}
 	if pgCode(err) == codeTooManySlots {
 		l.log.WarnContext(ctx, "no replication slot is free for a moment, so what was published before stays unknown; raise max_replication_slots", "err", err)
 		return 0, nil
@@ -51,8 +56,12 @@ func (l *Listener) fill(ctx context.Context, c *catalog) (at journal.LSN, err er
 	if err != nil {
 		return 0, err
 	}
+	b, err := l.beginBackfill(ctx, journal.LSN(lsn), before, now)
+	if err != nil {
+		return 0, err
+	}
 	for _, t := range l.tables {
-		n, err := l.fillTable(ctx, c, t, slot.SnapshotName, journal.LSN(lsn), now)
+		n, err := l.fillTable(ctx, c, t, fillFrom{slot.SnapshotName, journal.LSN(lsn), now, b})
 		if pgCode(err) == codeInsufficientPrivilege && t.query == nil {
 			l.log.WarnContext(ctx, "the role may not read a table, so what was published in it before stays unknown", "table", t.name.String())
 			continue
@@ -62,7 +71,22 @@ func (l *Listener) fill(ctx context.Context, c *catalog) (at journal.LSN, err er
 		}
 		l.log.InfoContext(ctx, "read what was published before", "table", t.name.String(), "rows", n)
 	}
-	return journal.LSN(lsn), nil
+	if b == nil {
+		return journal.LSN(lsn), nil
+	}
+	n, err := b.run(ctx, l, c, slot.SnapshotName)
+	if err == nil {
+		l.log.InfoContext(ctx, "backfilled what became news lately", "rows", n, "since", b.progress.since.time())
+	}
+	return journal.LSN(lsn), err
+}
+
+// fillFrom is what rows are read from.
+type fillFrom struct {
+	snapshot string
+	at       journal.LSN // of the snapshot
+	now      time.Time
+	backfill *backfill // tells some of them itself; nil: none
 }
 
 const (
@@ -71,8 +95,8 @@ const (
 )
 
 // fillTable remembers one table's published rows, and those that wait for a
-// time behind now, and tells how many.
-func (l *Listener) fillTable(ctx context.Context, c *catalog, t *table, snapshot string, at journal.LSN, now time.Time) (n int, err error) {
+// time behind now, and tells how many. Those that a backfill tells it leaves out.
+func (l *Listener) fillTable(ctx context.Context, c *catalog, t *table, from fillFrom) (n int, err error) {
 	r, columns, err := c.describe(ctx, t)
 	if err != nil || len(r.key) == 0 {
 		return 0, err
@@ -83,19 +107,34 @@ func (l *Listener) fillTable(ctx context.Context, c *catalog, t *table, snapshot
 		return 0, err
 	}
 	defer hangUp(conn)
-	results, err := selectRows(ctx, conn, t, r, columns, snapshot)
+	results, err := selectRows(ctx, conn, t, r, columns, from.snapshot, nil)
 	if err != nil {
 		return 0, err
 	}
 	var broken error
-	err = l.journal.FillRows(ctx, filled(results, r, at, now, &n, &broken))
+	err = l.journal.FillRows(ctx, filled(results, r, from, &n, &broken))
 	return n, errors.Join(broken, err, results.Close())
+}
+
+// window is a stretch of time in which a column lies.
+type window struct {
+	column      string
+	since, upto instant
+}
+
+// where is the condition, a little wider than the window.
+func (w *window) where() string {
+	const second = instant(time.Second / time.Microsecond)
+	moment := func(i instant) string { return fmt.Sprintf("pg_catalog.to_timestamp(%d)", i/second) }
+	column := rowAlias + "." + pgx.Identifier{w.column}.Sanitize()
+	return column + " >= " + moment(w.since-second) + " AND " + column + " <= " + moment(w.upto+second)
 }
 
 // selectRows reads the columns that the configuration needs of all rows, as of
 // a snapshot, in the order of their keys; behind them, where there is a query,
-// the tags that it gives.
-func selectRows(ctx context.Context, conn *pgconn.PgConn, t *table, r *relation, columns []string, snapshot string) (*pgconn.MultiResultReader, error) {
+// the tags that it gives. With a window it reads only the rows in there, in the
+// order of the times.
+func selectRows(ctx context.Context, conn *pgconn.PgConn, t *table, r *relation, columns []string, snapshot string, in *window) (*pgconn.MultiResultReader, error) {
 	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '" + snapshot + "'"
 	if err := conn.Exec(ctx, begin).Close(); err != nil {
 		return nil, err
@@ -111,21 +150,29 @@ func selectRows(ctx context.Context, conn *pgconn.PgConn, t *table, r *relation,
 	if t.query != nil {
 		list = append(list, t.query.expression(key))
 	}
+	var conditions []string
+	if in != nil {
+		conditions = append(conditions, in.where())
+		order = append([]string{rowAlias + "." + pgx.Identifier{in.column}.Sanitize()}, order...)
+	}
 	query := "SELECT " + strings.Join(list, ", ") + " FROM " + t.name.quoted() + " AS " + rowAlias
 	if r.filter != "" { // what the publication withholds is nobody's news
-		query += " WHERE (" + r.filter + ")"
+		conditions = append(conditions, "("+r.filter+")")
+	}
+	if len(conditions) > 0 {
+		query += " WHERE " + strings.Join(conditions, " AND ")
 	}
 	return conn.Exec(ctx, query+" ORDER BY "+strings.Join(order, ", ")), nil
 }
 
 // filled gives what is to be remembered of the published rows among the
 // results, and of those that wait.
-func filled(results *pgconn.MultiResultReader, r *relation, at journal.LSN, now time.Time, n *int, broken *error) iter.Seq[journal.Row] {
+func filled(results *pgconn.MultiResultReader, r *relation, from fillFrom, n *int, broken *error) iter.Seq[journal.Row] {
 	return func(yield func(journal.Row) bool) {
 		for results.NextResult() {
 			for rows := results.ResultReader(); rows.NextRow(); {
 				v := selected(r, rows.Values())
-				v.at = instantOf(now)
+				v.at = instantOf(from.now)
 				a, err := v.article(func(tagFate) {})
 				if err != nil {
 					*broken = err
@@ -134,8 +181,17 @@ func filled(results *pgconn.MultiResultReader, r *relation, at journal.LSN, now 
 				if a == nil {
 					continue
 				}
+				key := rowKey(r.table.name, a.key)
+				taken, err := from.backfill.takes(v, a, key)
+				if err != nil {
+					*broken = err
+					return
+				}
+				if taken {
+					continue
+				}
 				*n++
-				for _, row := range a.remembered(rowKey(r.table.name, a.key), at) {
+				for _, row := range a.remembered(key, from.at) {
 					if !yield(row) {
 						return
 					}

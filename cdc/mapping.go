@@ -117,6 +117,7 @@ type relation struct {
 	tags     []int
 	equals   int    // must hold a text for the row to be news; -1: none must
 	reached  int    // must hold a time that has come; -1: none must
+	since    int    // tells since when the row is news; -1: none does
 	filter   string // the publication's, where it was read from the catalogs; "" without one
 	oddValue func() // told of each value that does not fit its type
 	known    tagCache
@@ -127,7 +128,7 @@ type relation struct {
 // row's. The error is ErrMapping, one sentence.
 func (t *table) resolve(m *pglogrepl.RelationMessage, primaryKey []string, types []pgjson.Type) (*relation, error) {
 	at := make(map[string]int, len(m.Columns))
-	r := &relation{table: t, equals: -1, reached: -1}
+	r := &relation{table: t, equals: -1, reached: -1, since: -1}
 	for i, c := range m.Columns {
 		at[c.Name] = i
 		r.columns = append(r.columns, column{name: c.Name, label: label(c.Name), typ: types[i]})
@@ -163,6 +164,9 @@ func (t *table) resolve(m *pglogrepl.RelationMessage, primaryKey []string, types
 			return nil, fmt.Errorf("%w: column %s of %s, whose time shall be reached, is no timestamp and no date any more; make it one again,"+
 				" or change published in the configuration, then start again", ErrMapping, t.reached.Column, t.name)
 		}
+	}
+	if r.since = r.reached; t.cfg.Time != "" {
+		r.since = at[t.cfg.Time]
 	}
 	return r, nil
 }

@@ -208,7 +208,7 @@ func (r *resync) learn(ctx context.Context, snapshot string, at journal.LSN) err
 		return err
 	}
 	for _, t := range r.tables {
-		n, err := l.fillTable(ctx, r.catalog, t, snapshot, at, now)
+		n, err := l.fillTable(ctx, r.catalog, t, fillFrom{snapshot: snapshot, at: at, now: now})
 		if err != nil {
 			return fmt.Errorf("read %s as of the snapshot: %w", t.name, err)
 		}
@@ -271,7 +271,7 @@ func (c *comparison) run(ctx context.Context, r *resync, snapshot string) error 
 		return err
 	}
 	defer hangUp(conn)
-	results, err := selectRows(ctx, conn, c.table, rel, columns, snapshot)
+	results, err := selectRows(ctx, conn, c.table, rel, columns, snapshot, nil)
 	if err != nil {
 		return err
 	}

@@ -253,8 +253,13 @@ func (a *assembler) now() instant {
 	return at
 }
 
-// recall reads when rows went out last.
+// recall reads when rows went out last, and what was backfilled.
 func (a *assembler) recall() error {
+	p, err := readProgress(a.journal)
+	if err != nil {
+		return err
+	}
+	a.backfilled = p.at
 	record, ok, err := a.journal.Row(releasedKey)
 	if err != nil || !ok {
 		return err

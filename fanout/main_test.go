@@ -57,6 +57,7 @@ func background(t tester, what string, run func(context.Context) error) (stop fu
 type recorder struct {
 	mu        sync.Mutex // guards the rest
 	opened    []Delivery
+	late      map[journal.Reader][]uint32
 	delivered []Delivery
 	forgotten []journal.Reader
 }
@@ -66,6 +67,19 @@ func (r *recorder) Forget(reader journal.Reader) {
 	defer r.mu.Unlock()
 	r.forgotten = append(r.forgotten, reader)
 }
+
+// Late and Routed make it a ledger.
+func (r *recorder) Late(reader journal.Reader, seqs *roaring.Bitmap) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.late == nil {
+		r.late = make(map[journal.Reader][]uint32)
+	}
+	r.late[reader] = append(r.late[reader], seqs.ToArray()...)
+	return nil
+}
+
+func (r *recorder) Routed() error { return nil }
 
 func (r *recorder) Open(u *journal.Update, seq journal.Seq, m *journal.Message, audience *roaring.Bitmap) {
 	u.Set(journal.SpaceAudience.Seq(seq), nil)

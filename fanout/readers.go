@@ -48,6 +48,7 @@ type reader struct {
 	sets    Sets
 	permit  Permit
 	changed journal.Seq // the last change since it was read from disk
+	met     bool        // it has followed something
 }
 
 // record is what the database keeps of a reader under its name.
@@ -55,7 +56,8 @@ type record struct {
 	Number journal.Reader `json:"n"`
 	Follow []string       `json:"f,omitempty"`
 	Mute   []string       `json:"m,omitempty"`
-	Permit Permit         `json:"p"` // of the token that it last showed
+	Permit Permit         `json:"p"`             // of the token that it last showed
+	Met    bool           `json:"met,omitempty"` // it has followed something
 }
 
 // OpenReaders finds the highest number that was given out. It starts nothing.
@@ -130,17 +132,21 @@ func (r *Readers) editLocked(ctx context.Context, s *stripe, name string, e Edit
 	if !known {
 		c.Reader = journal.Reader(r.last.Add(1))
 	}
-	seq, err := r.append(ctx, c, after, permit)
+	if !rd.met && len(c.Follow) > 0 { // so these are all that it follows
+		c.First, c.Muted = true, after.Mute
+	}
+	met := rd.met || c.First
+	seq, err := r.append(ctx, c, record{c.Reader, after.Follow, after.Mute, permit, met})
 	if err != nil {
 		return Edited{}, err
 	}
-	*rd = reader{c.Reader, after, permit, seq}
+	*rd = reader{c.Reader, after, permit, seq, met}
 	return Edited{rd.number, after.clone(), seq, !same || !known}, nil
 }
 
 // append journals a change together with the reader's new record.
-func (r *Readers) append(ctx context.Context, c journal.Change, after Sets, permit Permit) (journal.Seq, error) {
-	value, err := json.Marshal(record{Number: c.Reader, Follow: after.Follow, Mute: after.Mute, Permit: permit})
+func (r *Readers) append(ctx context.Context, c journal.Change, rec record) (journal.Seq, error) {
+	value, err := json.Marshal(rec)
 	if err != nil {
 		return 0, fmt.Errorf("encode reader %q: %w", c.Name, err)
 	}
@@ -169,6 +175,7 @@ func (r *Readers) forgetLocked(ctx context.Context, s *stripe, name string) (Edi
 	var u journal.Update
 	u.Delete(journal.SpaceReaders.Key([]byte(name)...))
 	u.Set(journal.SpaceNames.Reader(rd.number), nil) // nobody's, and never given again: the ledger still knows it
+	u.Delete(journal.SpaceBacklog.Reader(rd.number))
 	seq, err := r.j.AppendChange(ctx, c, u)
 	if err != nil {
 		return Edited{}, err
@@ -222,7 +229,7 @@ func (r *Readers) getLocked(s *stripe, name string) (*reader, error) {
 	if len(s.recent) >= maxRecent {
 		s.shrinkLocked(r.j)
 	}
-	rd := &reader{number: rec.Number, sets: Sets{rec.Follow, rec.Mute}, permit: rec.Permit}
+	rd := &reader{number: rec.Number, sets: Sets{rec.Follow, rec.Mute}, permit: rec.Permit, met: rec.Met || len(rec.Follow) > 0}
 	s.recent[name] = rd
 	return rd, nil
 }

@@ -17,7 +17,7 @@ func TestEditJournalsTheExactDifference(t *testing.T) {
 	second := e.edit("ann", Edit{Follow: []string{"ai", "sport"}, Unfollow: []string{"tech", "chess"}, Unmute: []string{"gossip"}})
 	replaced := e.edit("ann", Edit{SetFollow: &[]string{"sport", "art"}, SetMute: &[]string{"tech"}})
 	want := []*journal.Change{
-		{Name: "ann", Reader: 1, Follow: []string{"ai", "tech"}, Mute: []string{"gossip"}},
+		{Name: "ann", Reader: 1, Follow: []string{"ai", "tech"}, Mute: []string{"gossip"}, First: true, Muted: []string{"gossip"}},
 		{Name: "ann", Reader: 1, Follow: []string{"sport"}, Unfollow: []string{"tech"}, Unmute: []string{"gossip"}},
 		{Name: "ann", Reader: 1, Follow: []string{"art"}, Unfollow: []string{"ai"}, Mute: []string{"tech"}},
 	}

@@ -30,10 +30,18 @@ type Ledger interface {
 	// Open begins the account of a message, with its record in u. It is called
 	// once for every message since the last start, in Seq order. The audience
 	// is shared from now on: nobody changes it.
+	// A backfilled message has no account: who is in its audience has it unread,
+	// and that is all.
 	Open(u *journal.Update, seq journal.Seq, m *journal.Message, audience *roaring.Bitmap)
 	// Forget ends what is owed to a reader who was deleted, behind all that it
 	// was in the audience of.
 	Forget(r journal.Reader)
+	// Late gives a reader who follows something for the first time backfilled
+	// messages that were routed before that.
+	Late(r journal.Reader, seqs *roaring.Bitmap) error
+	// Routed is called before it is recorded how far everything is routed: it
+	// writes what Open and Late have left to write.
+	Routed() error
 }
 
 // Pools carry messages to the readers who are connected.
@@ -61,6 +69,7 @@ type Router struct {
 	shards []*shard
 	start  journal.Seq // the journal's head when the router was made
 	from   journal.Seq // routed before this run
+	old    *backfill   // owned by collect
 
 	routed journal.Watermark // raised by collect
 }
@@ -80,7 +89,11 @@ func NewRouter(shards int, j *journal.Journal, l Ledger, p Pools, log *slog.Logg
 		r.shards = append(r.shards, newShard(i, shards))
 	}
 	r.m = newMetrics(reg, r.shards)
-	if err := r.load(); err != nil {
+	err := r.load()
+	if err == nil {
+		r.old, err = loadBackfill(j)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("load audience index: %w", err)
 	}
 	r.routed.Raise(r.from)
@@ -272,7 +285,10 @@ func (r *Router) collect(ctx context.Context, joins <-chan *join) error {
 			return nil
 		}
 		u.Set(journal.SpaceRouted.Key(), binary.BigEndian.AppendUint64(nil, uint64(at)))
-		err := r.j.Apply(ctx, u, nil)
+		err := r.ledger.Routed()
+		if err == nil {
+			err = r.j.Apply(ctx, u, nil)
+		}
 		u, recorded = journal.Update{}, at
 		return err
 	}
@@ -291,7 +307,9 @@ func (r *Router) collect(ctx context.Context, joins <-chan *join) error {
 			return record()
 		}
 		jn.waiting.Wait()
-		r.handOn(&u, jn)
+		if err := r.handOn(&u, jn); err != nil {
+			return err
+		}
 		if u.Size() >= updateBytes {
 			if err := record(); err != nil {
 				return err
@@ -300,9 +318,22 @@ func (r *Router) collect(ctx context.Context, joins <-chan *join) error {
 	}
 }
 
-// handOn opens the message's account and delivers it.
-func (r *Router) handOn(u *journal.Update, jn *join) {
+// handOn opens the message's account and delivers it. Who follows something
+// for the first time gets what was backfilled.
+func (r *Router) handOn(u *journal.Update, jn *join) error {
+	if c := jn.entry.Change; c != nil && c.First {
+		if seqs := r.old.match(c.Follow, c.Muted); !seqs.IsEmpty() {
+			if err := r.ledger.Late(c.Reader, seqs); err != nil {
+				return err
+			}
+		}
+	}
 	if m := jn.entry.Message; m != nil {
+		if m.Backfilled {
+			if err := r.old.add(u, jn.entry.Seq, m); err != nil {
+				return err
+			}
+		}
 		audience := jn.audience()
 		r.ledger.Open(u, jn.entry.Seq, m, audience)
 		r.pools.Deliver(Delivery{jn.entry.Seq, m, audience})
@@ -312,6 +343,7 @@ func (r *Router) handOn(u *journal.Update, jn *join) {
 		r.ledger.Forget(c.Reader)
 	}
 	r.routed.Raise(jn.entry.Seq)
+	return nil
 }
 
 type metrics struct {

@@ -106,11 +106,14 @@ func newRig(t testing.TB, changes ...func(*settings)) *rig {
 	must(err)
 	r.ledger, err = ack.New(cfg.ack, r.journal, r.readers, log, r.reg)
 	must(err)
-	r.pools = NewPools(cfg.Config, r.ledger, r.journal, log, r.reg)
+	backlog, err := ack.NewBacklog(r.journal)
+	must(err)
+	accounts := ack.NewAccounts(r.ledger, backlog)
+	r.pools = NewPools(cfg.Config, accounts, r.journal, log, r.reg)
 	if cfg.writeTimeout > 0 {
 		r.pools.deps.writeTimeout = cfg.writeTimeout
 	}
-	r.router, err = fanout.NewRouter(64, r.journal, r.ledger, r.pools, log, r.reg)
+	r.router, err = fanout.NewRouter(64, r.journal, accounts, r.pools, log, r.reg)
 	must(err)
 	r.gateway, err = New(cfg.Config, r.pools, r.readers, r.router, log)
 	must(err)

@@ -24,7 +24,9 @@ var actions = []Action{Publish, Correct, Retract} // by their byte in a record; 
 const (
 	flagTruncated byte = 1 // of a message
 	flagFormer    byte = 2 // of a message: a list of tags stands behind its data
+	flagBackfill  byte = 4 // of a message
 	flagForget    byte = 1 // of a change
+	flagFirst     byte = 2 // of a change: what the reader mutes stands behind the rest
 )
 
 // recordSize is at least the size of the message's record, so that making it
@@ -56,6 +58,9 @@ func appendMessage(b []byte, m *Message) ([]byte, error) {
 	if len(m.Former) > 0 {
 		flags |= flagFormer
 	}
+	if m.Backfilled {
+		flags |= flagBackfill
+	}
 	b = append(b, flags)
 	b = binary.AppendVarint(b, m.Time.UnixMicro())
 	b = appendStrings(b, m.Tags)
@@ -74,12 +79,18 @@ func appendChange(b []byte, c *Change) []byte {
 	if c.Forget {
 		flags |= flagForget
 	}
+	if c.First {
+		flags |= flagFirst
+	}
 	b = append(b, flags)
 	b = binary.AppendUvarint(b, uint64(c.Reader))
 	b = binary.AppendVarint(b, c.Time.UnixMicro())
 	b = appendBytes(b, []byte(c.Name))
 	for _, tags := range [][]string{c.Follow, c.Unfollow, c.Mute, c.Unmute} {
 		b = appendStrings(b, tags)
+	}
+	if c.First {
+		b = appendStrings(b, c.Muted)
 	}
 	return b
 }
@@ -114,7 +125,7 @@ func (r *Decoder) message() *Message {
 		r.Bad = true
 	}
 	flags := r.Byte()
-	m.Truncated = flags&flagTruncated != 0
+	m.Truncated, m.Backfilled = flags&flagTruncated != 0, flags&flagBackfill != 0
 	m.Time = time.UnixMicro(r.Varint()).UTC()
 	m.Tags = r.Strings()
 	m.Source = string(r.Bytes())
@@ -127,12 +138,16 @@ func (r *Decoder) message() *Message {
 }
 
 func (r *Decoder) change() *Change {
-	c := &Change{Forget: r.Byte()&flagForget != 0}
+	flags := r.Byte()
+	c := &Change{Forget: flags&flagForget != 0, First: flags&flagFirst != 0}
 	c.Reader = Reader(r.Uvarint())
 	c.Time = time.UnixMicro(r.Varint()).UTC()
 	c.Name = string(r.Bytes())
 	for _, tags := range []*[]string{&c.Follow, &c.Unfollow, &c.Mute, &c.Unmute} {
 		*tags = r.Strings()
+	}
+	if c.First {
+		c.Muted = r.Strings()
 	}
 	return c
 }

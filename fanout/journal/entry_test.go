@@ -30,20 +30,21 @@ func drawBytes(t *rapid.T, label string) []byte {
 
 func drawMessage(t *rapid.T) *Message {
 	return &Message{
-		ID:        drawID(t, "id"),
-		Action:    rapid.SampledFrom(actions).Draw(t, "action"),
-		Tags:      drawStrings(t, "tags"),
-		Source:    rapid.String().Draw(t, "source"),
-		Key:       drawBytes(t, "key"),
-		Time:      time.UnixMicro(rapid.Int64Range(-1<<55, 1<<55).Draw(t, "time")).UTC(),
-		Data:      drawBytes(t, "data"),
-		Former:    drawStrings(t, "former"),
-		Truncated: rapid.Bool().Draw(t, "truncated"),
+		ID:         drawID(t, "id"),
+		Action:     rapid.SampledFrom(actions).Draw(t, "action"),
+		Tags:       drawStrings(t, "tags"),
+		Source:     rapid.String().Draw(t, "source"),
+		Key:        drawBytes(t, "key"),
+		Time:       time.UnixMicro(rapid.Int64Range(-1<<55, 1<<55).Draw(t, "time")).UTC(),
+		Data:       drawBytes(t, "data"),
+		Former:     drawStrings(t, "former"),
+		Truncated:  rapid.Bool().Draw(t, "truncated"),
+		Backfilled: rapid.Bool().Draw(t, "backfilled"),
 	}
 }
 
 func drawChange(t *rapid.T) *Change {
-	return &Change{
+	c := &Change{
 		Name:     rapid.String().Draw(t, "name"),
 		Reader:   Reader(rapid.Uint32().Draw(t, "reader")),
 		Time:     time.UnixMicro(rapid.Int64Range(-1<<55, 1<<55).Draw(t, "time")).UTC(),
@@ -52,7 +53,12 @@ func drawChange(t *rapid.T) *Change {
 		Mute:     drawStrings(t, "mute"),
 		Unmute:   drawStrings(t, "unmute"),
 		Forget:   rapid.Bool().Draw(t, "forget"),
+		First:    rapid.Bool().Draw(t, "first"),
 	}
+	if c.First {
+		c.Muted = drawStrings(t, "muted")
+	}
+	return c
 }
 
 // encodeEntry makes the record of an entry as Append and AppendChange do.

@@ -21,6 +21,8 @@ const (
 	SpaceNames    Space = 'n' // fanout: reader's number -> name
 	SpaceRouted   Space = 'w' // fanout: -> Seq up to which everything is routed
 	SpaceSeen     Space = 't' // fanout: time -> readers who were seen from then on
+	SpaceBackfill Space = 'f' // fanout: Seq of a backfilled message -> Backfilled
+	SpaceBacklog  Space = 'h' // ack: Reader -> backfilled messages that it has not read, and those that it was sent
 	SpaceAudience Space = 'l' // ack: Seq -> who shall have it
 	SpaceProgress Space = 'a' // ack: Seq -> read, handed over, forgotten
 	SpaceSends    Space = 'd' // ack: Seq, number -> one attempt: when, to whom
@@ -32,6 +34,12 @@ const (
 	SpaceRetracts Space = 'y' // ack: Seq of a retraction that is not worked off -> row
 	SpaceTotals   Space = 'g' // ack: name -> what was ever opened, what has expired
 )
+
+// Backfilled is the record of a backfilled message, kept for as long as it is.
+type Backfilled struct {
+	ID   string   `json:"id"`
+	Tags []string `json:"tags"`
+}
 
 // Key makes a key of a space from raw bytes.
 func (s Space) Key(rest ...byte) []byte { return append([]byte{byte(s)}, rest...) }

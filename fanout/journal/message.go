@@ -27,6 +27,10 @@ type Message struct {
 	Time      time.Time       // PostgreSQL's commit time, microseconds, UTC
 	Data      json.RawMessage // the configured columns as a JSON object
 	Truncated bool            // Data was over 1 MiB and holds the key columns only
+
+	// Backfilled marks what was news before the first start. It is in no ledger:
+	// never sent again, never handed over.
+	Backfilled bool
 }
 
 // Commit is one whole transaction, reduced to the messages it makes.
@@ -52,6 +56,9 @@ type Change struct {
 	Mute     []string
 	Unmute   []string
 	Forget   bool // the reader is deleted; the lists above drop all it had
+
+	First bool     // it follows something for the first time, and so gets what was backfilled
+	Muted []string // when First: all that it mutes
 }
 
 // Entry is one place in the journal: a message or a change, never both.

@@ -61,11 +61,16 @@ func (j *Journal) SetSource(ctx context.Context, s Source) error {
 // returns when that is durable.
 func (j *Journal) Rebase(ctx context.Context, s Source, lsn LSN) error {
 	return j.setSource(ctx, s, func(it *item) {
-		if j.lastID.IsZero() {
+		if begins := j.source.Equal(Source{}) && j.expiredID.IsZero(); begins || j.lastID.IsZero() {
 			// The journal begins here. Whoever asks for what came behind an
-			// earlier message had it from another one.
-			j.lastID = ID{Epoch: s.Epoch, LSN: lsn - min(lsn, 1)}
-			j.expiredID = j.lastID
+			// earlier message had it from another one. What was backfilled has
+			// the position just before lsn.
+			j.expiredID = ID{Epoch: s.Epoch, LSN: lsn - min(lsn, 1)}
+			if j.lastID.IsZero() {
+				j.lastID = j.expiredID
+			} else {
+				j.expiredID.LSN -= min(lsn, 1)
+			}
 			it.update.Set(keyExpired, front{j.oldest, j.expiredID}.encode())
 		}
 		j.at.Epoch, j.at.Commit, j.at.Confirmed = s.Epoch, 0, lsn

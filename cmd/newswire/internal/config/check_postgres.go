@@ -51,7 +51,7 @@ func (p *Postgres) check(c *checker) {
 	if p.Heartbeat < 0 {
 		c.fault("postgres.heartbeat", "is %s: write 10s, or 0s for none", p.Heartbeat)
 	}
-	c.notServed(p.Backfill != 0, "postgres.backfill", "leave it at 0s")
+	p.checkBackfill(c)
 	if len(p.Tables) == 0 {
 		c.fault("postgres.tables", "names no table: write at least one, such as [{name: public.articles, tags: {column: tags}, data: [id, title]}]")
 	}
@@ -62,6 +62,26 @@ func (p *Postgres) check(c *checker) {
 			c.fault(key+".name", "is %q a second time: describe a table once", t.Name)
 		}
 		names[t.Name] = true
+	}
+}
+
+func (p *Postgres) checkBackfill(c *checker) {
+	if p.Backfill < 0 {
+		c.fault("postgres.backfill", "is %s: write 24h, or 0s for none", p.Backfill)
+	}
+	timed := func(t Table) bool {
+		if t.Time != "" {
+			return true
+		}
+		for q := t.Published; q != nil; q = q.And {
+			if q.Reached {
+				return true
+			}
+		}
+		return false
+	}
+	if p.Backfill > 0 && len(p.Tables) > 0 && !slices.ContainsFunc(p.Tables, timed) {
+		c.fault("postgres.backfill", "needs a table that tells since when a row is news: name the column in postgres.tables[0].time, or use published {column: …, reached: true}")
 	}
 }
 

@@ -21,6 +21,8 @@ func (c *Config) checkJournal(check *checker) {
 		check.fault("journal.retention", "is %s: write more than 0s, such as 72h", j.Retention)
 	case j.Retention <= wait:
 		check.fault("journal.retention", "is %s: a message waits %s for its acks (ack.timeout, retries and backoff), keep it longer than that", j.Retention, wait)
+	case c.Postgres.Backfill > j.Retention:
+		check.fault("journal.retention", "is %s: postgres.backfill goes back %s, keep it longer than that", j.Retention, c.Postgres.Backfill)
 	}
 }
 

@@ -32,7 +32,7 @@ type Postgres struct {
 	Slot        string        `yaml:"slot"`               // replication slot; required
 	Publication string        `yaml:"publication"`        // publication the slot follows; required
 	Heartbeat   time.Duration `yaml:"heartbeat"`          // between two heartbeat messages; 0s means none, default 10s
-	Backfill    time.Duration `yaml:"backfill"`           // age of the rows sent at the first start; only 0s is served
+	Backfill    time.Duration `yaml:"backfill"`           // at the first start, rows that became news within so long are told; default 0s, none
 	Tables      []Table       `yaml:"tables"`             // at least one
 }
 
@@ -43,6 +43,7 @@ type Table struct {
 	DefaultTag string     `yaml:"default_tag"`         // for a row without a usable tag; default general
 	Data       []string   `yaml:"data"`                // columns that readers get, in this order
 	Published  *Published `yaml:"published,omitempty"` // nil: every row is news
+	Time       string     `yaml:"time,omitempty"`      // column that tells since when a row is news; default published.column where that is reached
 }
 
 // Tags says where a row's tags come from: exactly one of its fields is set.

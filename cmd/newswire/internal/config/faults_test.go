@@ -86,7 +86,8 @@ func TestFaultsAreSentences(t *testing.T) {
 		{"level", "gateway:", "log: {level: loud}\ngateway:", `newswire.yaml line 6: log.level is "loud": write debug, info, warn or error`},
 		{"format", "gateway:", "log: {format: xml}\ngateway:", `newswire.yaml line 6: log.format is "xml": write text or json`},
 
-		{"backfill", "slot:", "backfill: 24h\n  slot:", `newswire.yaml line 3: postgres.backfill is not served by this version of newswire: leave it at 0s`},
+		{"backfill", "slot:", "backfill: 24h\n  slot:", `newswire.yaml line 3: postgres.backfill needs a table that tells since when a row is news: name the column in postgres.tables[0].time, or use published {column: …, reached: true}`},
+		{"backfill and retention", "{column: tags}", "{column: tags}, time: at, data: [id]}]\n  backfill: 96h\n  heartbeat: 10s #", `journal.retention is 72h0m0s: postgres.backfill goes back 96h0m0s, keep it longer than that`},
 		{"both", "data:", "published: {column: at, equals: x, reached: true}, data:", `newswire.yaml line 5: postgres.tables[0].published has both equals and reached: keep one, and write the other with its own column as postgres.tables[0].published.and`},
 		{"twice reached", "data:", "published: {column: at, reached: true, and: {column: b, reached: true}}, data:", `newswire.yaml line 5: postgres.tables[0].published.and adds no condition of the other kind: write one with reached beside one with equals, and no third`},
 		{"query without key", "{column: tags}", "{query: SELECT 1}", `newswire.yaml line 5: postgres.tables[0].tags.query has no $1: compare something with $1, the row's key`},

@@ -52,6 +52,9 @@ func (t Table) Columns() []string {
 	for p := t.Published; p != nil; p = p.And {
 		all = append(all, p.Column)
 	}
+	if t.Time != "" {
+		all = append(all, t.Time)
+	}
 	var once []string
 	for _, column := range all {
 		if !slices.Contains(once, column) {

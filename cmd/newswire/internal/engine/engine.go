@@ -114,6 +114,7 @@ type engine struct {
 	pools    *gateway.Pools
 	gateway  *gateway.Gateway
 	ledger   *ack.Ledger
+	backlog  *ack.Backlog
 	sender   *offline.Sender
 	admin    *admin
 
@@ -144,8 +145,12 @@ func build(cfg config.Config, source cdc.Config, j *held, log *slog.Logger, opts
 	if err != nil {
 		return nil, err
 	}
-	e.pools = gateway.NewPools(door, e.ledger, e.journal, log, e.registry)
-	if e.router, err = fanout.NewRouter(cfg.Fanout.Shards, e.journal, e.ledger, e.pools, log, e.registry); err != nil {
+	if e.backlog, err = ack.NewBacklog(e.journal); err != nil {
+		return nil, err
+	}
+	accounts := ack.NewAccounts(e.ledger, e.backlog)
+	e.pools = gateway.NewPools(door, accounts, e.journal, log, e.registry)
+	if e.router, err = fanout.NewRouter(cfg.Fanout.Shards, e.journal, accounts, e.pools, log, e.registry); err != nil {
 		return nil, err
 	}
 	if e.gateway, err = gateway.New(door, e.pools, readers, e.router, log); err != nil {
@@ -172,11 +177,11 @@ func build(cfg config.Config, source cdc.Config, j *held, log *slog.Logger, opts
 func ListenerConfig(cfg config.Config) cdc.Config {
 	c := cdc.Config{
 		DSN: cfg.Postgres.DSN, Slot: cfg.Postgres.Slot, Publication: cfg.Postgres.Publication,
-		Heartbeat: cfg.Postgres.Heartbeat,
+		Heartbeat: cfg.Postgres.Heartbeat, Backfill: cfg.Postgres.Backfill,
 	}
 	for _, t := range cfg.Postgres.Tables {
 		table := cdc.Table{
-			Name: t.Name, DefaultTag: t.DefaultTag, Data: t.Data,
+			Name: t.Name, DefaultTag: t.DefaultTag, Data: t.Data, Time: t.Time,
 			Tags: cdc.Tags{Column: t.Tags.Column, Columns: t.Tags.Columns, Query: t.Tags.Query},
 		}
 		for _, l := range t.Tags.Links {

@@ -106,6 +106,9 @@ func (e *engine) expire(ctx context.Context) error {
 			return nil
 		}
 		gone, err := e.ledger.Expire(ctx, e.cfg.Journal.Retention)
+		if err == nil {
+			err = e.backlog.Expire(ctx)
+		}
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -1,0 +1,96 @@
+package ack
+
+import (
+	"cmp"
+	"slices"
+
+	"newswire/fanout/journal"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// Accounts is the ledger with the backlog beside it: what routes and what
+// delivers need not know which of the two a message belongs to.
+type Accounts struct {
+	*Ledger
+	backlog *Backlog
+}
+
+// NewAccounts puts them together. It starts nothing.
+func NewAccounts(l *Ledger, b *Backlog) *Accounts { return &Accounts{l, b} }
+
+// Open is Ledger.Open. A backfilled message has no account.
+func (a *Accounts) Open(u *journal.Update, seq journal.Seq, m *journal.Message, audience *roaring.Bitmap) {
+	if m.Backfilled {
+		a.backlog.open(seq, m.ID, audience)
+		audience = roaring.New()
+	}
+	a.Ledger.Open(u, seq, m, audience)
+}
+
+// Late gives a reader backfilled messages that were routed before it followed
+// anything.
+func (a *Accounts) Late(r journal.Reader, seqs *roaring.Bitmap) error {
+	return a.backlog.late(r, seqs)
+}
+
+// Routed writes what Open and Late have left to write.
+func (a *Accounts) Routed() error { return a.backlog.routed() }
+
+// Opened is Ledger.Opened.
+func (a *Accounts) Opened() journal.Seq { return max(a.Ledger.Opened(), a.backlog.last()) }
+
+// Sent is Ledger.Sent.
+func (a *Accounts) Sent(r journal.Reader, attempts []journal.Attempt) error {
+	rest, err := a.backlog.sent(r, attempts)
+	if err != nil || len(rest) == 0 {
+		return err
+	}
+	return a.Ledger.Sent(r, rest)
+}
+
+// Unsent is Ledger.Unsent. Of a backfilled message only an acknowledgement
+// matters, which nobody makes who has not got it.
+func (a *Accounts) Unsent(r journal.Reader, attempts []journal.Attempt) error {
+	return a.Ledger.Unsent(r, attempts)
+}
+
+// Ack is Ledger.Ack.
+func (a *Accounts) Ack(r journal.Reader, ids []journal.ID) error {
+	rest, err := a.backlog.acked(r, ids)
+	if err != nil || len(rest) == 0 {
+		return err
+	}
+	return a.Ledger.Ack(r, rest)
+}
+
+// Read is Ledger.Read.
+func (a *Accounts) Read(r journal.Reader, seqs []journal.Seq) error {
+	rest, err := a.backlog.read(r, seqs)
+	if err != nil || len(rest) == 0 {
+		return err
+	}
+	return a.Ledger.Read(r, rest)
+}
+
+// Unread is Ledger.Unread, with what was backfilled.
+func (a *Accounts) Unread(r journal.Reader, after journal.Seq, limit int) (found []journal.Attempt, through journal.Seq, err error) {
+	old, err := a.backlog.unread(r, after, limit)
+	if err != nil {
+		return nil, 0, err
+	}
+	found, through, err = a.Ledger.Unread(r, after, limit)
+	if err != nil || len(old) == 0 {
+		return found, through, err
+	}
+	if len(found) < limit { // it has said all, and knows nothing of what was backfilled
+		through = max(through, old[len(old)-1].Seq)
+	}
+	found = append(found, slices.DeleteFunc(old, func(at journal.Attempt) bool { return at.Seq > through })...)
+	slices.SortFunc(found, func(x, y journal.Attempt) int { return cmp.Compare(x.Seq, y.Seq) })
+	if len(found) >= limit {
+		found = found[:limit]
+		through = found[limit-1].Seq
+	}
+	return found, through, nil
+}

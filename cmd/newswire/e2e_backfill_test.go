@@ -1,0 +1,101 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"newswire/cdc/pgtest"
+	"newswire/cmd/newswire/internal/harness"
+	"newswire/gateway/gatewaytest"
+)
+
+// TestNewReadersFindTodaysNews starts an engine for the first time beside
+// articles of the last days. Whoever follows a tag for the first time gets
+// today's, once, over kills too, and nothing of it is ever handed over.
+func TestNewReadersFindTodaysNews(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithoutSlot())
+	db.Exec(`INSERT INTO articles (id, title, tags, published_at)
+		SELECT n, 'hours ago: ' || n, CASE WHEN n % 2 = 0 THEN '{tech,even}'::text[] ELSE '{tech,odd}' END, now() - n * '1h'::interval + '30min' FROM generate_series(1, 48) n`)
+	db.Slot = db.Name + "_slot"
+	db.CreateSlot(db.Slot)
+	e := harness.Start(t, harness.Options{DB: db, AckTimeout: 100 * time.Millisecond, Env: []string{untilReached, "NEWSWIRE_POSTGRES_BACKFILL=24h", "NEWSWIRE_ACK_RETRIES=1"}})
+	today := func(keep func(n int) bool) (keys []string) {
+		for n := 24; n > 0; n-- {
+			if keep(n) {
+				keys = append(keys, fmt.Sprintf(`{"id":%d}`, n))
+			}
+		}
+		return keys
+	}
+	all := today(func(int) bool { return true })
+	want := func(who string, got []gatewaytest.Frame, keys []string) {
+		t.Helper()
+		var have []string
+		for _, f := range got {
+			have = append(have, string(f.Key))
+			if !f.Replay || f.Attempt != 1 {
+				t.Errorf("%s: message about %s has replay %v, attempt %d", who, f.Key, f.Replay, f.Attempt)
+			}
+		}
+		if !slices.Equal(have, keys) {
+			t.Errorf("%s gets %q, want %q", who, have, keys)
+		}
+	}
+
+	eager := e.Dial("eager", gatewaytest.Options{Follow: []string{"tech"}})
+	want("eager", eager.WaitMessages(len(all)), all)
+	some := e.Dial("some", gatewaytest.Options{Follow: []string{"*"}, Mute: []string{"odd"}})
+	even := today(func(n int) bool { return n%2 == 0 })
+	want("some", some.WaitMessages(len(even)), even)
+	// Silent gets all and acknowledges the first ten.
+	silent := e.Dial("silent", gatewaytest.Options{Follow: []string{"tech"}, Silent: true})
+	got := silent.WaitMessages(len(all))
+	silent.Send(map[string]any{"type": "ack", "upto": got[9].ID})
+	silent.Sync()
+	silent.Close()
+	e.Follow("polls", []string{"odd"}, nil)
+	odd := today(func(n int) bool { return n%2 == 1 })
+	poll := func(query string, keys []string) {
+		t.Helper()
+		status, answer := e.HTTP("polls", "GET", "/v1/poll"+query, nil)
+		var body struct{ Messages []gatewaytest.Frame }
+		if status == 200 {
+			if err := json.Unmarshal([]byte(answer), &body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want("polls", body.Messages, keys)
+	}
+	poll("?limit=5&ack=manual", odd[:5])
+	poll("?limit=5", odd[:5])
+
+	db.Exec(`INSERT INTO articles (id, title, tags) VALUES (100, 'new', '{tech}')`)
+	eager.Until("the new one", func(f gatewaytest.Frame) bool { return string(f.Key) == `{"id":100}` && !f.Replay })
+	harness.Eventually(t, "the new one is settled", func() (bool, any) { l := e.Status().Ledger; return l.Pairs == 0, l })
+	e.Kill()
+	e.Restart()
+
+	poll("", odd[5:])
+	poll("", nil)
+	back := e.Dial("silent", gatewaytest.Options{})
+	rest := back.WaitMessages(len(all) - 10 + 1)
+	want("silent, who comes back", rest[:len(all)-10], all[10:])
+	late := e.Dial("late", gatewaytest.Options{Follow: []string{"even"}})
+	want("late", late.WaitMessages(len(even)), even)
+	again := e.Dial("eager", gatewaytest.Options{})
+	again.Welcome()
+	again.Sync()
+	repeated := slices.DeleteFunc(again.Messages(), func(f gatewaytest.Frame) bool { return string(f.Key) == `{"id":100}` }) // its acknowledgement may have died
+	want("eager, who comes back", repeated, nil)
+	e.AwaitSettled()
+	for _, r := range harness.Records(t, e.Brokers, harness.OfflineTopic) {
+		if !strings.Contains(string(r.Value), `"title":"new"`) {
+			t.Errorf("handed over: %s", r.Value)
+		}
+	}
+}
