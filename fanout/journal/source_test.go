@@ -91,3 +91,32 @@ func TestWhatIsOlderThanTheJournalIsAGap(t *testing.T) {
 		j, end = start(t, dir)
 	}
 }
+
+// What is backfilled has its place before the position at which the journal
+// begins: it is there, and what is older still is a gap.
+func TestWhatIsOlderThanABackfillIsAGap(t *testing.T) {
+	dir := t.TempDir()
+	j, end := start(t, dir)
+	old := commit(1, 0xFF, 2, 10)
+	old.Part = true
+	mustAppend(t, j, old)
+	if err := j.Rebase(deadline(t), Source{SystemID: "7", Timeline: 1, Slot: "newswire", Epoch: 1}, 0x100); err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, j, commit(1, 0x100, 1, 10))
+	mustSync(t, j)
+	for range 2 {
+		for id, want := range map[ID]Place{
+			{1, 0xF0, 0}:  {Gone: true},
+			{1, 0xFF, 0}:  {Seq: 1, Exact: true},
+			{1, 0xFF, 1}:  {Seq: 2, Exact: true},
+			{1, 0x100, 0}: {Seq: 3, Exact: true},
+		} {
+			if got, err := j.Find(id); err != nil || got != want {
+				t.Errorf("Find(%s) = %+v, %v, want %+v", id, got, err, want)
+			}
+		}
+		end()
+		j, end = start(t, dir)
+	}
+}
