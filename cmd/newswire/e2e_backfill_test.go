@@ -93,6 +93,9 @@ func TestNewReadersFindTodaysNews(t *testing.T) {
 	repeated := slices.DeleteFunc(again.Messages(), func(f gatewaytest.Frame) bool { return string(f.Key) == `{"id":100}` }) // its acknowledgement may have died
 	want("eager, who comes back", repeated, nil)
 	e.AwaitSettled()
+	if r := e.Run("audit"); r.Code != exitDone || !strings.Contains(r.Stdout, "It adds up.") {
+		t.Errorf("audit ends with %d: %s%s", r.Code, r.Stdout, r.Stderr)
+	}
 	for _, r := range harness.Records(t, e.Brokers, harness.OfflineTopic) {
 		if !strings.Contains(string(r.Value), `"title":"new"`) {
 			t.Errorf("handed over: %s", r.Value)
