@@ -10,7 +10,7 @@ TESTTIMEOUT ?= 9m
 PG          ?= 14 16 17 18
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test matrix lint fuzz clean
+.PHONY: help demo build test matrix kafka lint fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: lint ## vet, staticcheck and all tests under the race detector; installs P
 
 matrix: ## the tests that talk to PostgreSQL, against versions PG ("14 16 17 18") of it, which npm brings
 	@.ci/matrix $(PG)
+
+kafka: ## the hand-over against Apache Kafka itself, which Maven brings
+	@.ci/kafka
 
 lint: ## gofmt, go vet and staticcheck
 	@wrong="$$("$$($(GO) env GOROOT)/bin/gofmt" -l .)"; \

@@ -108,7 +108,12 @@ func (o *memOutbox) Settle(handed, cancelled []bool) error {
 // wait returns once done holds, and fails the test when it takes too long.
 func (o *memOutbox) wait(what string, done func(*memOutbox) bool) {
 	o.t.Helper()
-	deadline := time.After(20 * time.Second)
+	o.waitFor(20*time.Second, what, done)
+}
+
+func (o *memOutbox) waitFor(patience time.Duration, what string, done func(*memOutbox) bool) {
+	o.t.Helper()
+	deadline := time.After(patience)
 	for {
 		o.mu.Lock()
 		ok, changed := done(o), o.changed
