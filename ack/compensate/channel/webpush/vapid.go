@@ -9,7 +9,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"sync"
 	"time"
 
@@ -95,13 +97,31 @@ func readKey(file string) (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
-// PublicKey is what pages subscribe with to hear from the key in a file.
-func PublicKey(file string) (string, error) {
-	key, err := readKey(file)
+// KeyFile gives what pages subscribe with to hear from the key in a file, which
+// is made where it is not there. One that is there is never written: every
+// browser's subscription is bound to it.
+func KeyFile(file string) (public string, err error) {
+	pemText, public, err := GenerateKey()
 	if err != nil {
 		return "", err
 	}
-	return publicText(key), nil
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		key, err := readKey(file)
+		if err != nil {
+			return "", err
+		}
+		return publicText(key), nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("make the key file: %w", err)
+	}
+	_, err = f.Write(pemText)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		_ = os.Remove(file) // half a key is none
+		return "", fmt.Errorf("write the key file: %w", err)
+	}
+	return public, nil
 }
 
 // parseKey reads PEM, or the scalar in base64url as most tools print it.

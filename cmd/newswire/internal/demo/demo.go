@@ -58,8 +58,8 @@ func Run(ctx context.Context, o Options, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := vapidKey(filepath.Join(o.Dir, vapidFile)); err != nil {
-		return err
+	if _, err := webpush.KeyFile(filepath.Join(o.Dir, vapidFile)); err != nil {
+		return fmt.Errorf("make the key of Web Push: %w", err)
 	}
 	say("Starting PostgreSQL with the programs in %s …", bin)
 	pg, err := cluster.Start(ctx, cluster.Config{Dir: filepath.Join(o.Dir, "postgres"), BinDir: bin}, log)
@@ -190,21 +190,6 @@ func configure(o Options, pg *cluster.Cluster, secret []byte) config.Config {
 
 // vapidFile holds the key that browsers' push services know the demo by.
 const vapidFile = "vapid.pem"
-
-// vapidKey makes that file at the first start.
-func vapidKey(path string) error {
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	key, _, err := webpush.GenerateKey()
-	if err == nil {
-		err = os.WriteFile(path, key, 0o600)
-	}
-	if err != nil {
-		return fmt.Errorf("make the key of Web Push: %w", err)
-	}
-	return nil
-}
 
 // secretFile gives the secret that signs tokens, made at the first start.
 func secretFile(path string) ([]byte, error) {
