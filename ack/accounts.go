@@ -34,6 +34,12 @@ func (a *Accounts) Late(r journal.Reader, seqs *roaring.Bitmap) error {
 	return a.backlog.late(r, seqs)
 }
 
+// Forget is Ledger.Forget.
+func (a *Accounts) Forget(r journal.Reader) {
+	a.backlog.forget(r)
+	a.Ledger.Forget(r)
+}
+
 // Routed writes what Open and Late have left to write.
 func (a *Accounts) Routed() error { return a.backlog.routed() }
 

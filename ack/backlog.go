@@ -116,10 +116,24 @@ func (b *Backlog) open(seq journal.Seq, id journal.ID, audience *roaring.Bitmap)
 
 // late gives a reader messages, which routed writes.
 func (b *Backlog) late(r journal.Reader, seqs *roaring.Bitmap) error {
-	s, err := b.change(r, func(s *share) bool {
+	return b.changeLater(r, func(s *share) bool {
 		s.unread.Or(seqs)
 		return true
 	})
+}
+
+// forget ends what is owed to a reader who was deleted.
+func (b *Backlog) forget(r journal.Reader) {
+	err := b.changeLater(r, func(s *share) bool {
+		all := s.unread.Clone()
+		return s.drop(all)
+	})
+	b.fault = errors.Join(b.fault, err)
+}
+
+// changeLater is change that leaves the writing to routed.
+func (b *Backlog) changeLater(r journal.Reader, act func(*share) (changed bool)) error {
+	s, err := b.change(r, act)
 	if err == nil && !s.listed {
 		s.listed = true
 		b.unstored = append(b.unstored, s)

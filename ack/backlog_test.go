@@ -193,6 +193,27 @@ func TestNothingBackfilledIsPending(t *testing.T) {
 	})
 }
 
+func TestNothingIsOwedToWhoWasForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T, d *desk) {
+		b, err := NewBacklog(d.j)
+		d.must(err)
+		o := &office{t: t, d: d, a: NewAccounts(d.l, b), ids: make(map[journal.Seq]journal.ID), owed: map[uint32]map[journal.Seq]bool{1: {}, 2: {}}}
+		o.publish(true, 1, 2)
+		o.a.Forget(1)
+		d.must(o.a.Routed())
+		o.owed[1] = map[journal.Seq]bool{}
+		o.check()
+		d.must(d.j.ApplySync(t.Context(), journal.Update{}))
+		d.must(d.j.View(func(v journal.View) error {
+			_, left, err := v.Get(journal.SpaceBacklog.Reader(1))
+			if left {
+				t.Error("the record of who was forgotten is left")
+			}
+			return err
+		}))
+	})
+}
+
 func TestBacklogLeavesWithItsMessages(t *testing.T) {
 	bubble(t, func(t *testing.T, d *desk) {
 		b, err := NewBacklog(d.j)

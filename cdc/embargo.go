@@ -149,7 +149,7 @@ func (t *dueTimer) fire(ctx context.Context, c *catalog) {
 	written, server, err := c.emitDue(ctx, first)
 	switch pgCode(err) {
 	case codeInsufficientPrivilege, codeReadOnly, codeNotReady:
-		t.l.log.WarnContext(ctx, "articles whose time has come cannot go out: the server refuses pg_logical_emit_message; run `newswire doctor`", "err", err)
+		t.l.log.WarnContext(ctx, "articles whose time has come cannot go out: the server refuses pg_logical_emit_message; grant EXECUTE on it, or point postgres.dsn at the primary", "err", err)
 		t.timer.Reset(dueRefused)
 		return
 	}
