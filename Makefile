@@ -10,7 +10,7 @@ TESTTIMEOUT ?= 9m
 PG          ?= 14 16 17 18
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test matrix kafka lint fuzz clean
+.PHONY: help demo build test matrix kafka bench lint fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ matrix: ## the tests that talk to PostgreSQL, against versions PG ("14 16 17 18"
 
 kafka: ## the hand-over against Apache Kafka itself, which Maven brings
 	@.ci/kafka
+
+bench: build ## what the engine costs editors, and how fast it drains a backlog, each beside a yardstick; takes minutes and a quiet machine
+	@.ci/install postgresql
+	./bin/newswire bench editors
+	./bin/newswire bench editors --rate 100
+	./bin/newswire bench drain
 
 lint: ## gofmt, go vet and staticcheck
 	@wrong="$$("$$($(GO) env GOROOT)/bin/gofmt" -l .)"; \

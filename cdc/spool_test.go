@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -93,17 +95,40 @@ func (w *watched) bounded(t *testing.T, atLeast int) {
 	}
 }
 
+// hugeRows are those of one commit in the test below: 500,000 before a release.
+func hugeRows(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("NEWSWIRE_TEST_ROWS")
+	if text == "" {
+		return 50_000
+	}
+	rows, err := strconv.Atoi(text)
+	if err != nil || rows < 50_000 {
+		t.Fatalf("NEWSWIRE_TEST_ROWS is %q: want a number from 50000 on", text)
+	}
+	return rows
+}
+
+// TestHugeTransactionArrivesWholeAndInOrderPartByPart, beside one as large that
+// is rolled back, and without a replication timeout although the server ends a
+// stream that is silent for a second.
 func TestHugeTransactionArrivesWholeAndInOrderPartByPart(t *testing.T) {
 	t.Parallel()
-	const rows = 50_000
+	rows := hugeRows(t)
 	db, j := pgtest.New(t), watch(t)
-	listen(t, articles(db), j).ready()
-	db.Exec(`INSERT INTO articles (id, title, tags) SELECT n, 'row ' || n, '{tech}' FROM generate_series(1, $1::int) n`, rows)
+	db.Exec(`ALTER ROLE ` + db.Role + ` SET wal_sender_timeout = '1s'`)
+	l := listen(t, articles(db), j).ready()
+	const insert = `INSERT INTO articles (id, title, tags) SELECT n, 'row ' || n, '{tech}' FROM generate_series(1, %d) n`
+	db.Exec(fmt.Sprintf("BEGIN; "+insert+"; ROLLBACK", rows))
+	db.Exec(fmt.Sprintf(insert, rows))
 	got := j.wait(t, rows)
 	for i, m := range got {
 		if string(m.Key) != fmt.Sprintf(`{"id":%d}`, i+1) || m.ID.Ordinal != uint32(i) || m.ID.LSN != got[0].ID.LSN {
 			t.Fatalf("message %d has key %s and id %v", i, m.Key, m.ID)
 		}
+	}
+	if n := counter(t, l.metrics.connects); n != 1 {
+		t.Errorf("%v streams, want the first one still", n)
 	}
 	j.bounded(t, rows/spoolMessages-1)
 	db.Exec(`UPDATE articles SET title = 'better' WHERE id IN (1, 49999)`) // what was spooled is remembered

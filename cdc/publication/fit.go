@@ -164,9 +164,23 @@ func (s Shape) Fit(changes bool) (f Fit) {
 			}
 		}
 	}
-	f.Generated = f.Columns == nil && slices.ContainsFunc(s.leaves, func(l leaf) bool { return len(l.Stored) > 0 })
+	f.Generated = f.Columns == nil && s.stored()
 	f.Filter, f.WhyEvery = s.filter(changes)
 	return f
+}
+
+// Whole leaves nothing out: PostgreSQL refuses to drop or retype a column of a
+// list or a filter, and some cannot have that.
+func (s Shape) Whole() Fit {
+	f := Fit{Generated: s.stored(), WhyAll: "asked for with --whole"}
+	if s.News != nil || s.Why != "" {
+		f.WhyEvery = f.WhyAll
+	}
+	return f
+}
+
+func (s Shape) stored() bool {
+	return slices.ContainsFunc(s.leaves, func(l leaf) bool { return len(l.Stored) > 0 })
 }
 
 func (s Shape) filter(changes bool) (condition, why string) {

@@ -41,6 +41,7 @@ type Query struct {
 // Options choose between plans.
 type Options struct {
 	Minimal bool // no SELECT for the role: enough to stream, not to compare tables
+	Whole   bool // no column list and no row filter in a publication of setup's
 }
 
 // Mark is the comment on what setup has made, by which Teardown knows it.

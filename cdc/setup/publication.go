@@ -18,7 +18,7 @@ type carried struct {
 
 // carry says what the publication can carry. A table without replica identity
 // in a publication of updates would make every UPDATE of the editors fail.
-func carry(tables []tableState) (c carried) {
+func carry(tables []tableState, o Options) (c carried) {
 	var without []string
 	for _, t := range tables {
 		if !t.Changes() {
@@ -36,6 +36,9 @@ func carry(tables []tableState) (c carried) {
 	}
 	for _, t := range tables {
 		f := t.Fit(c.changes)
+		if o.Whole {
+			f = t.Whole()
+		}
 		c.fits = append(c.fits, f)
 		c.generated = c.generated || f.Generated
 	}
@@ -56,14 +59,14 @@ func leaves(t tableState, f publication.Fit) string {
 	}
 	text := "Of " + t.String() + " there leave the database " + what + " " + rows + "."
 	if f.Columns != nil || f.Filter != "" {
-		text += "\nPostgreSQL then refuses to drop a listed column, or to alter one that a filter reads, before it is taken off the publication;\n" +
-			"after a change of the table's primary key or replica identity run newswire setup again."
+		text += "\nPostgreSQL then refuses to drop a column of the list or the filter, or to alter its type, before the table is taken off the publication\n" +
+			"(setup --whole publishes whole rows instead); after a change of the table's primary key or replica identity run newswire setup again."
 	}
 	return text
 }
 
-func publicationSteps(cfg Config, s state) []Step {
-	c := carry(s.tables)
+func publicationSteps(cfg Config, s state, o Options) []Step {
+	c := carry(s.tables, o)
 	switch {
 	case s.publication == nil:
 		return []Step{createStep(cfg, s.tables, c)}

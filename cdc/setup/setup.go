@@ -36,7 +36,7 @@ func Prepare(ctx context.Context, conn *pgx.Conn, cfg Config, o Options) (Plan, 
 	if err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Steps: publicationSteps(cfg, s)}
+	p := Plan{Steps: publicationSteps(cfg, s, o)}
 	p.Steps = append(p.Steps, recordStep(cfg, s, o)...)
 	p.Steps = append(p.Steps, roleStep(cfg, s.role))
 	if !o.Minimal {

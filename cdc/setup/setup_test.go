@@ -244,6 +244,29 @@ func TestChangesOfTheConfigurationAreFollowed(t *testing.T) {
 	}
 }
 
+func TestWholeRowsLeaveMigrationsAlone(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithPublication(""))
+	conn, cfg := clean(t, db), config(db)
+	cfg.Tables = cfg.Tables[:1]
+	prepared(t, conn, wanted(t, cfg), setup.Options{})
+	if pgtest.Value[int](db, "SELECT current_setting('server_version_num')::int") >= 150000 {
+		for _, ddl := range []string{"ALTER TABLE articles DROP COLUMN title", "ALTER TABLE articles ALTER title TYPE varchar(9)"} {
+			if _, err := db.Connect().Exec(t.Context(), ddl); err == nil {
+				t.Errorf("PostgreSQL takes %s of a listed column; then --whole has no use", ddl)
+			}
+		}
+	}
+	prepared(t, conn, wanted(t, cfg), setup.Options{Whole: true})
+	if err := cdc.Preflight(t.Context(), cfg); err != nil {
+		t.Errorf("Preflight = %v", err)
+	}
+	if p := prepared(t, conn, wanted(t, cfg), setup.Options{Whole: true}); p.Needed() {
+		t.Errorf("the second plan is not empty:\n%s", p)
+	}
+	db.Exec("ALTER TABLE articles ALTER title TYPE varchar(9); ALTER TABLE articles DROP COLUMN title")
+}
+
 func TestExistingPublicationIsCompleted(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, pgtest.WithSchema(schema), pgtest.WithPublication("FOR TABLE salaries WITH (publish = 'update')"), pgtest.WithoutSlot())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +18,7 @@ func (p *program) bench() *cobra.Command {
 		Args:  nameCommand,
 		RunE:  func(*cobra.Command, []string) error { return nil }, // Args refuses whatever comes here
 	}
-	cmd.AddCommand(p.benchDrain())
+	cmd.AddCommand(p.benchDrain(), p.benchEditors())
 	return cmd
 }
 
@@ -38,5 +39,25 @@ func (p *program) benchDrain() *cobra.Command {
 	flags.IntVar(&d.Runs, "runs", 3, "`number` of runs of each")
 	flags.StringVar(&d.PGBin, "pg-bin", "", "`directory` of PostgreSQL's programs; default the newest there is")
 	flags.StringVar(&d.Profile, "profile", "", "`file` for a CPU profile of the engine's last run")
+	return cmd
+}
+
+func (p *program) benchEditors() *cobra.Command {
+	var e bench.Editors
+	cmd := &cobra.Command{
+		Use:   "editors",
+		Short: "Save articles with pgbench, without and with the engine behind the slot",
+		Args:  noArguments,
+		RunE: work(func(ctx context.Context) error {
+			e.Stdout = p.stdout
+			return e.Run(ctx, p.logger(config.Log{Level: "warn"}))
+		}),
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&e.Clients, "clients", 4, "`number` of editors that save at the same time")
+	flags.IntVar(&e.Rate, "rate", 0, "`number` of saves a second; 0 for as many as can be")
+	flags.DurationVar(&e.For, "for", 10*time.Second, "`time` of one measurement")
+	flags.IntVar(&e.Runs, "runs", 3, "`number` of measurements of each")
+	flags.StringVar(&e.PGBin, "pg-bin", "", "`directory` of PostgreSQL's programs; default the newest there is")
 	return cmd
 }

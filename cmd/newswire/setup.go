@@ -20,6 +20,7 @@ type setupFlags struct {
 	apply    bool
 	adminDSN string
 	minimal  bool
+	whole    bool
 }
 
 // setup prints, or runs, what serve needs in the database.
@@ -31,12 +32,13 @@ func (p *program) setup() *cobra.Command {
 		Args:  noArguments,
 		RunE: work(func(ctx context.Context) error {
 			return p.withPlan(ctx, f, func(ctx context.Context, conn *pgx.Conn, cfg setup.Config) (setup.Plan, error) {
-				return setup.Prepare(ctx, conn, cfg, setup.Options{Minimal: f.minimal})
+				return setup.Prepare(ctx, conn, cfg, setup.Options{Minimal: f.minimal, Whole: f.whole})
 			})
 		}),
 	}
 	p.planFlags(cmd, &f)
 	cmd.Flags().BoolVar(&f.minimal, "minimal", false, "make a role that may read the stream, but not SELECT from the tables")
+	cmd.Flags().BoolVar(&f.whole, "whole", false, "publish whole rows: without a column list or a row filter nothing stands in the way of DROP COLUMN and ALTER TYPE")
 	return cmd
 }
 
