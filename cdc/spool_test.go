@@ -58,10 +58,10 @@ func (w *watched) Spool(ctx context.Context, c journal.Commit) error {
 // wait gives the journal's messages once there are n of them, durable.
 func (w *watched) wait(t *testing.T, n int) (messages []journal.Message) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	for after := journal.Seq(0); int(after) < n; {
+		ctx, cancel := context.WithTimeout(t.Context(), patience) // from one entry to the next
 		entries, err := w.Next(ctx, after, 1000)
+		cancel()
 		if err != nil {
 			t.Fatalf("after %d of %d messages: %v", after, n, err)
 		}

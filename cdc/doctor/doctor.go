@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,6 +37,9 @@ type Config struct {
 	// Ask tries a query for tags, and tells in sentences what is wrong with it,
 	// or with its link tables. nil: it is not asked.
 	Ask func(ctx context.Context, q setup.Query) ([]string, error)
+	// Preflight tells what keeps the engine from starting, a sentence a line.
+	// nil: it is not asked.
+	Preflight func(ctx context.Context) error
 	// Kafka tells in sentences what about it could lose or delay hand-overs.
 	// nil: it is not asked.
 	Kafka func(ctx context.Context) []string
@@ -66,6 +70,14 @@ func (t Table) wish() publication.Wish {
 
 // Column is one that the configuration names by the key.
 type Column struct{ Name, Key string }
+
+// named is the key that holds the table's name.
+func (t Table) named() string {
+	if t.Link {
+		return t.Key + ".table"
+	}
+	return t.Key + ".name"
+}
 
 func (t Table) String() string { return t.Schema + "." + t.Name }
 
@@ -187,6 +199,7 @@ func (e *examination) database(ctx context.Context) {
 		{"slot-failover", e.failover},
 		{"slot-wal", e.kept},
 		{"journal-position", e.journalPosition},
+		{"serve", e.serve},
 	} {
 		within, cancel := context.WithTimeout(ctx, stepTimeout)
 		if err := step.run(within); err != nil {
@@ -194,6 +207,25 @@ func (e *examination) database(ctx context.Context) {
 		}
 		cancel()
 	}
+}
+
+// serve asks what the engine asks at its start, so that nothing keeps it from
+// starting that is not told here. What was found fatal already is not repeated.
+func (e *examination) serve(ctx context.Context) error {
+	if e.cfg.Preflight == nil || e.Count(Fatal) > 0 {
+		return nil
+	}
+	const check, object = "serve", "newswire serve"
+	err := e.cfg.Preflight(ctx)
+	if err == nil {
+		e.ok(check, object, "nothing in the database keeps it from starting")
+		return nil
+	}
+	for sentence := range strings.SplitSeq(err.Error(), "\n") {
+		message, remedy := splitRemedy(sentence)
+		e.fatal(check, object, remedy, "%s", message)
+	}
+	return nil
 }
 
 func (e *examination) kafka(ctx context.Context) {

@@ -89,7 +89,7 @@ func (e *examination) notCarried(t foundTable) {
 		e.fatal(check, t.String(), fmt.Sprintf("%s, or ALTER PUBLICATION %s SET (publish_via_partition_root = true)", setupRemedy, e.quotedPublication()),
 			"publication %q publishes the rows of this partitioned table under the names of its partitions, if at all", e.cfg.Publication)
 	case t.leaf != "" && e.pub.ViaRoot:
-		e.fatal(check, t.String(), fmt.Sprintf("name %s in %s.name", t.leaf, t.Key),
+		e.fatal(check, t.String(), fmt.Sprintf("name %s in %s", t.leaf, t.named()),
 			"publication %q publishes the rows of this partition under the name of %s", e.cfg.Publication, t.leaf)
 	default:
 		e.fatal(check, t.String(), fmt.Sprintf("%s, or ALTER PUBLICATION %s ADD TABLE %s", setupRemedy, e.quotedPublication(), t.quoted()),
@@ -132,6 +132,10 @@ func (e *examination) rowFilter(t foundTable, carried *publication.Table, fit pu
 	switch {
 	case carried.Filter != "" && e.pub.Marked && carried.Filter != fit.Filter:
 		e.fatal(check, t.String(), setupRemedy, "only rows with %s leave the database, and the configuration asks for other ones: readers do not see those", carried.Filter)
+	case carried.Filter != "" && t.Link:
+		e.warn(check, t.String(), "take the filter off the publication", "the publication has the row filter %s: the other rows tie articles to their tags, too", carried.Filter)
+	case t.Link:
+		e.ok(check, t.String(), "every row leaves the database: it ties articles to their tags")
 	case carried.Filter != "" && t.News == nil && t.Why == "":
 		e.warn(check, t.String(), fmt.Sprintf("set %s.published to the same condition, or take the filter off the publication", t.Key),
 			"the publication has the row filter %s, of which the configuration knows nothing: readers do not see the other rows", carried.Filter)

@@ -58,12 +58,12 @@ func (e *examination) table(ctx context.Context, t Table) error {
 	object := t.String()
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		e.fatal("table", object, fmt.Sprintf("create it or correct %s.name", t.Key), "the table does not exist")
+		e.fatal("table", object, fmt.Sprintf("create it or correct %s", t.named()), "the table does not exist")
 		return nil
 	case err != nil:
 		return err
 	case kind != "r" && kind != "p":
-		e.fatal("table", object, fmt.Sprintf("name the table behind it in %s.name", t.Key), "this is no table, so its rows are not replicated")
+		e.fatal("table", object, fmt.Sprintf("name the table behind it in %s", t.named()), "this is no table, so its rows are not replicated")
 		return nil
 	case persistence != "p":
 		e.fatal("table", object, fmt.Sprintf("run ALTER TABLE %s SET LOGGED", t.quoted()), "the table is unlogged or temporary, so its rows are not replicated")

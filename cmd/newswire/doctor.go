@@ -73,10 +73,12 @@ func doctorConfig(cfg config.Config) (doctor.Config, error) {
 		Heartbeat: cfg.Postgres.Heartbeat, JournalDir: cfg.Journal.Dir,
 		Journal: func(ctx context.Context) (journal.LSN, bool) { return journalPosition(ctx, cfg) },
 	}
-	wanted, err := engine.ListenerConfig(cfg).Setup()
+	listener := engine.ListenerConfig(cfg)
+	wanted, err := listener.Setup()
 	if err != nil {
 		return d, err
 	}
+	d.Preflight = func(ctx context.Context) error { return cdc.Preflight(ctx, listener) }
 	for i, t := range cfg.Postgres.Tables {
 		key, w := fmt.Sprintf("postgres.tables[%d]", i), wanted.Tables[i]
 		table := doctor.Table{
@@ -89,7 +91,7 @@ func doctorConfig(cfg config.Config) (doctor.Config, error) {
 	}
 	d.Tables, d.Queries = append(d.Tables, linkTables(cfg.Postgres.Tables, wanted.Tables)...), wanted.Queries
 	d.Ask = func(ctx context.Context, q setup.Query) ([]string, error) {
-		return cdc.CheckQuery(ctx, engine.ListenerConfig(cfg), q.Key)
+		return cdc.CheckQuery(ctx, listener, q.Key)
 	}
 	if !cfg.Offline.Embedded() {
 		d.Kafka = func(ctx context.Context) []string { return offline.CheckTopic(ctx, offlineConfig(cfg)) }

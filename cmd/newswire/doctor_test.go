@@ -114,6 +114,67 @@ func TestDoctorNamesTheKeyOfAColumn(t *testing.T) {
 	}
 }
 
+func TestDoctorKnowsWhatAQueryNeeds(t *testing.T) {
+	db := pgtest.New(t, pgtest.WithPublication(""), pgtest.WithSchema(`CREATE TABLE articles (id int PRIMARY KEY, title text, at timestamptz);
+		CREATE TABLE tags (id int PRIMARY KEY, name text);
+		CREATE TABLE articles_tags (article_id int REFERENCES articles, tag_id int REFERENCES tags, note text, PRIMARY KEY (article_id, tag_id))`))
+	db.Exec("REVOKE SELECT ON articles, tags, articles_tags FROM " + db.Role)
+	configuration := `postgres:
+  dsn: "` + db.DSN + `"
+  slot: ` + db.Name + `
+  publication: ` + db.Name + `
+  tables:
+    - name: articles
+      tags: {query: "SELECT t.name FROM articles_tags l JOIN tags t ON t.id = l.tag_id WHERE l.article_id = $1", links: [{table: articles_tags, key: [article_id]}]}
+      data: [id, title]
+      published: {column: at, reached: true}
+journal: {dir: journal}
+gateway: {admin: "127.0.0.1:1"}
+offline: {brokers: [embedded]}
+`
+	code, stdout, stderr := call(t, configuration, nil, "setup", "--apply", "--admin-dsn", db.SuperDSN)
+	if code != exitDone {
+		t.Fatalf("setup: code %d, %s\n%s", code, stderr, stdout)
+	}
+	doctored := func(want int) map[string][]doctor.Finding {
+		t.Helper()
+		code, stdout, stderr := call(t, configuration, nil, "doctor", "--json")
+		var report struct{ Findings []doctor.Finding }
+		if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != want {
+			t.Fatalf("code %d, %v, %s\n%s", code, err, stderr, stdout)
+		}
+		found := make(map[string][]doctor.Finding)
+		for _, f := range report.Findings {
+			found[f.Check] = append(found[f.Check], f)
+		}
+		return found
+	}
+	found := doctored(exitDone)
+	for _, check := range []string{"publication-excess", "select-excess", "publication-tables", "publication-columns", "publication-filter", "serve"} {
+		for _, f := range found[check] {
+			if f.Level != doctor.OK {
+				t.Errorf("%+v", f)
+			}
+		}
+	}
+	if n := len(found["publication-tables"]); n != 2 {
+		t.Errorf("%d tables are looked for in the publication, want the link table too: %v", n, found["publication-tables"])
+	}
+	// What no check of doctor's own knows, serve's does.
+	if code, _, stderr := call(t, configuration, nil, "setup", "--whole", "--apply", "--admin-dsn", db.SuperDSN); code != exitDone {
+		t.Fatal(stderr) // PostgreSQL refuses to alter the type of a listed column
+	}
+	db.Exec("ALTER TABLE articles ALTER at TYPE text")
+	if f := doctored(exitFailed)["serve"]; len(f) != 1 || f[0].Level != doctor.Fatal || !strings.Contains(f[0].Message, "postgres.tables[0].published") {
+		t.Errorf("a time that is none: %+v", f)
+	}
+	db.Exec("REVOKE SELECT (name) ON tags FROM " + db.Role)
+	found = doctored(exitFailed)
+	if f := found["tags-query"]; len(f) != 1 || f[0].Level != doctor.Fatal || !strings.Contains(f[0].Message, "postgres.tables[0].tags.query") {
+		t.Errorf("a query that the role may not ask: %+v", f)
+	}
+}
+
 func TestDoctorComparesTheJournalWithTheSlot(t *testing.T) {
 	db := pgtest.New(t)
 	e := harness.Start(t, harness.Options{DB: db})
