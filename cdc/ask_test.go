@@ -284,6 +284,36 @@ func TestQuotedNamesAndOddKeysAreAskedAbout(t *testing.T) {
 	s.step(t, `TRUNCATE "Odd"."Tag's"`, want{journal.Correct, key, "general", "b"})
 }
 
+func TestOneLinkTableTiesRowsOfSeveralTables(t *testing.T) {
+	t.Parallel()
+	db, j := pgtest.New(t, pgtest.WithSchema(`CREATE TABLE articles (id int PRIMARY KEY, title text); CREATE TABLE videos (id uuid PRIMARY KEY, title text);
+		CREATE TABLE taggings (kind text, item text, tag text, PRIMARY KEY (kind, item, tag))`)), newMemJournal()
+	cfg := articles(db)
+	cfg.Tables = nil
+	for _, table := range []string{"articles", "videos"} {
+		cfg.Tables = append(cfg.Tables, Table{Name: table, Data: []string{"title"}, Tags: Tags{
+			Query: `SELECT tag FROM taggings WHERE kind = '` + table + `' AND item = $1::text ORDER BY tag`, Links: []Link{{Table: "taggings", Key: []string{"item"}}},
+		}})
+	}
+	if err := Preflight(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t, cfg, j).ready()
+	s := script{db: db, j: j}
+	const video = `{"id":"00000000-0000-0000-0000-00000000000a"}`
+	s.step(t, `INSERT INTO articles VALUES (1, 'a'); INSERT INTO videos VALUES ('00000000-0000-0000-0000-00000000000A', 'v')`,
+		want{journal.Publish, `{"id":1}`, "general", ""}, want{journal.Publish, video, "general", ""})
+	told := s.step(t, `INSERT INTO taggings VALUES ('articles', '1', 'x'), ('videos', '00000000-0000-0000-0000-00000000000a', 'y'), ('pages', 'about-us', 'z'), ('articles', '99999999999', 'x')`,
+		want{journal.Correct, `{"id":1}`, "x", "general"}, want{journal.Correct, video, "y", "general"})
+	// Each change of a link row has an ordinal for each table that it may concern.
+	if told[0].ID.Ordinal != 0 || told[1].ID.Ordinal != 3 {
+		t.Errorf("ordinals = %d and %d, want 0 and 3", told[0].ID.Ordinal, told[1].ID.Ordinal)
+	}
+	if n := counter(t, l.metrics.rows.WithLabelValues(string(rowUnkeyed))); n != 6 {
+		t.Errorf("rows unkeyed = %v, want 6: those whose keys are of another type", n)
+	}
+}
+
 func TestEveryTypeOfTagIsTaken(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ query, want string }{

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pglogrepl"
@@ -191,6 +193,10 @@ func (a *assembler) retag(ctx context.Context, t *table, set *rowSet, own map[st
 	}
 	var touches []touch
 	for _, row := range set.rows {
+		if !d.relation.mayHave(row.key) {
+			a.count(rowUnkeyed)
+			continue
+		}
 		rowKey, err := d.relation.keyOf(row.key)
 		if err != nil {
 			return err
@@ -247,10 +253,48 @@ func (a *assembler) describe(ctx context.Context, t *table) (described, error) {
 	return d, nil
 }
 
+// Types of keys whose texts are told apart from others.
+const (
+	oidInt8 = 20
+	oidInt2 = 21
+	oidInt4 = 23
+	oidUUID = 2950
+)
+
+var uuidText = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// mayHave is false for what cannot be a row's key: a link table that ties rows
+// of several tables may have keys of other types in the same column.
+func (r *relation) mayHave(texts []string) bool {
+	for n, i := range r.key {
+		if n == len(texts) {
+			return true // keyOf tells
+		}
+		var err error
+		switch r.columns[i].typ.OID {
+		case oidInt2:
+			_, err = strconv.ParseInt(texts[n], 10, 16)
+		case oidInt4:
+			_, err = strconv.ParseInt(texts[n], 10, 32)
+		case oidInt8:
+			_, err = strconv.ParseInt(texts[n], 10, 64)
+		case oidUUID:
+			if !uuidText.MatchString(texts[n]) {
+				return false
+			}
+		}
+		if err != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // keyOf makes the key under which a row is remembered of its key's values.
 func (r *relation) keyOf(texts []string) ([]byte, error) {
 	if len(texts) != len(r.key) {
-		return nil, fmt.Errorf("%w: the key of %s has %d columns, the links of its tags name %d", ErrMapping, r.table.name, len(r.key), len(texts))
+		return nil, fmt.Errorf("%w: the key of %s has %d columns, and a link table's key %d; correct postgres.tables[%d].tags.links, then start again",
+			ErrMapping, r.table.name, len(r.key), len(texts), r.table.index)
 	}
 	row := tuple(make([][]byte, len(r.columns)))
 	for n, i := range r.key {

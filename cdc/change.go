@@ -175,7 +175,8 @@ func (a *assembler) tellUpdated(ctx context.Context, c *change) error {
 		}
 	}
 	if was.waits() {
-		v.last = func() (json.RawMessage, error) { return a.rows.lastKept(c.key, was) }
+		key := c.key // alone: c itself need not outlive the call
+		v.last = func() (json.RawMessage, error) { return a.rows.lastKept(key, was) }
 	} else if was != nil && !was.id.IsZero() {
 		v.last = func() (json.RawMessage, error) { return a.lastData(was.id) }
 	}

@@ -3,10 +3,6 @@ package cdc
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -18,50 +14,12 @@ import (
 	"newswire/fanout/journal"
 )
 
-// newFollower gives a streaming standby of a server, which is stopped for a
-// moment and copied.
+// newFollower gives a streaming standby of a server.
 func newFollower(t *testing.T, primary *cluster.Cluster, name string) *cluster.Cluster {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "newswire-standby-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	defer cancel()
-	if err := primary.Stop(ctx); err != nil {
-		t.Fatal(err)
-	}
-	data := filepath.Join(dir, "pg", "data")
-	for _, step := range []func() error{
-		func() error { return os.Chmod(dir, 0o711) }, // the server's user must get through
-		func() error { return os.Mkdir(filepath.Dir(data), 0o700) },
-		func() error { return exec.Command("cp", "-a", primary.DataDir(), data).Run() },
-		// With the owner of the data, which need not be us.
-		func() error {
-			return exec.Command("cp", "-a", filepath.Join(data, "PG_VERSION"), filepath.Join(data, "standby.signal")).Run()
-		},
-		func() error { return primary.Restart(ctx) },
-	} {
-		if err := step(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	standby, err := cluster.Start(ctx, cluster.Config{Dir: filepath.Dir(data), BinDir: os.Getenv(pgtest.BinDirVariable), Settings: map[string]string{
+	return pgtest.NewStandby(t, primary, map[string]string{
 		"primary_conninfo": fmt.Sprintf("host=%s user=%s application_name=%s", primary.SocketDir(), cluster.Superuser, name),
-		"fsync":            "off", "max_connections": "200", "max_wal_senders": "60", "max_replication_slots": "60",
-	}}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := standby.Stop(ctx); err != nil {
-			t.Errorf("stop standby: %v", err)
-		}
 	})
-	return standby
 }
 
 func TestTagsWaitUntilTheTransactionIsVisible(t *testing.T) {
