@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"newswire/cdc/pgtest"
 	"newswire/fanout/journal"
@@ -340,4 +341,27 @@ func TestEveryTypeOfTagIsTaken(t *testing.T) {
 			wantMessages(t, j.wait(t, 1), want{journal.Publish, `{"id":1}`, c.want, ""})
 		})
 	}
+}
+
+func TestWhatWaitsOrIsBackfilledHasTheTagsOfTheQuery(t *testing.T) {
+	t.Parallel()
+	db, j := newCMS(t, pgtest.WithoutSlot()), newMemJournal()
+	db.Exec(`ALTER TABLE articles ADD published_at timestamptz`)
+	db.Exec(`INSERT INTO articles (id, title, published_at) VALUES (1, 'old', now() - '9d'::interval), (2, 'of today', now() - '1h'::interval), (3, 'waits', now() + '1d'::interval);
+		INSERT INTO articles_tags VALUES (1, 1), (2, 2), (3, 3)`)
+	db.Slot = db.Name
+	db.CreateSlot(db.Slot)
+	cfg := cmsConfig(db)
+	cfg.Tables[0].Published, cfg.Backfill = &Published{Column: "published_at", Reached: true}, 24*time.Hour
+	listen(t, cfg, j).ready()
+	wantMessages(t, j.wait(t, 1), want{journal.Publish, `{"id":2}`, "ai", ""})
+	s := script{db: db, j: j, seen: 1}
+	// What waits takes up the tags that it is given meanwhile.
+	s.step(t, `INSERT INTO articles_tags VALUES (3, 1)`)
+	s.step(t, `DELETE FROM articles_tags WHERE article_id = 3 AND tag_id = 3`)
+	s.step(t, `UPDATE articles_tags SET tag_id = 3 WHERE article_id = 1`, want{journal.Correct, `{"id":1}`, "sport", "tech"})
+	s.step(t, `UPDATE articles SET published_at = now() WHERE id = 3`, want{journal.Publish, `{"id":3}`, "tech", ""})
+	db.Exec(`INSERT INTO articles (id, title, published_at) VALUES (4, 'soon', clock_timestamp() + '3s'::interval)`)
+	db.Exec(`INSERT INTO articles_tags VALUES (4, 2)`)
+	wantMessages(t, j.wait(t, 4)[3:], want{journal.Publish, `{"id":4}`, "ai", ""})
 }
