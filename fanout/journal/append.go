@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"time"
 )
@@ -29,6 +30,11 @@ func (j *Journal) append(ctx context.Context, c Commit) error {
 			return err
 		}
 	}
+	if !oneTransaction(records, c.Rows) {
+		// It could be torn between two transactions, and its rows with it; a
+		// spooled commit has one small record that makes all of it count.
+		return j.addPart(ctx, c, maxQueue, (*Journal).commitSpoolLocked)
+	}
 	if err := j.waitRoom(ctx, maxQueue); err != nil {
 		return err
 	}
@@ -51,6 +57,22 @@ func (j *Journal) append(ctx context.Context, c Commit) error {
 	}
 	j.enqueueLocked(it)
 	return nil
+}
+
+// oneTransaction tells whether the records of a commit fit one transaction,
+// which is never torn.
+func oneTransaction(messages [][]byte, rows []Row) bool {
+	const keys = 1 + 8 + 1 + idBytes + 8 // of an entry; key and value of its ID
+	size, ops := 0, 2*len(messages)+len(rows)
+	for _, record := range messages {
+		pieces := len(record) / maxValue
+		size += keys + len(record) + (pieces+1)*(1+8+2)
+		ops += pieces + 1
+	}
+	for _, r := range rows {
+		size += 1 + len(r.Key) + 1 + binary.MaxVarintLen64 + len(r.State)
+	}
+	return size <= maxTxnBytes && ops <= maxTxnOps
 }
 
 // Advance notes that everything up to lsn was read and made no message.

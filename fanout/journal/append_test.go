@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -96,87 +97,86 @@ func TestAppendTakesACommitOnce(t *testing.T) {
 	wantMessages(t, read(t, j, 0, 10), 0, first, second, third, other)
 }
 
-// records gives the records that Append writes for a commit, in their order.
-func records(t *testing.T, j *Journal, c Commit) []op {
-	t.Helper()
-	twin := idle()
-	twin.at = j.at
-	mustAppend(t, twin, c)
-	return twin.queue[0].update.ops
-}
-
-// leftBehind counts the journal's records behind its head.
-func leftBehind(t *testing.T, j *Journal) (n int) {
-	t.Helper()
-	count := func(key, _ []byte) (bool, error) {
-		n++
-		return true, nil
-	}
-	err := j.View(func(v View) error {
-		return errors.Join(
-			v.Scan(spaceEntries, spaceEntries.Seq(j.Head()+1), count),
-			v.Scan(spaceParts, spaceParts.Seq(j.Head()+1), count),
-			v.Scan(spaceIDs, nil, func(key, value []byte) (bool, error) {
-				if SeqOf(append([]byte{0}, value...)) > j.Head() {
-					n++
-				}
-				return true, nil
-			}))
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // A commit that does not fit one Badger transaction can be cut by a crash
-// between two of them. Then none of it may have happened.
-func TestTornCommitIsDroppedWholeAndCanBeAppendedAgain(t *testing.T) {
+// between two of them. Then none of it may have happened: neither a message
+// nor the state of a row, from which its repeat would look like no change.
+func TestCommitOfManyTransactionsIsDroppedWholeAndCanBeAppendedAgain(t *testing.T) {
 	dir := t.TempDir()
 	j, end := start(t, dir)
-	kept := commit(1, 0x10, 3, 100)
+	kept := withRows(commit(1, 0x10, 3, 100), 0)
 	mustAppend(t, j, kept)
-	torn := commit(1, 0x20, 4, 100)
-	torn.Messages[1].Data = noise(1, 3*maxValue/2) // two parts, entry, ID
-	all := len(records(t, j, torn))
-	for cut := 1; cut <= all; cut++ {
-		ops := records(t, j, torn)[:cut]
-		end()
-		j, end = open(t, dir)
-		err := j.db.Update(func(txn *badger.Txn) error {
-			for _, o := range ops {
-				if err := write(txn, o); err != nil {
-					return err
-				}
+	rows := states(t, j, "")
+	torn := withRows(commit(1, 0x20, 8, 100), 1)
+	for i := range torn.Messages {
+		torn.Messages[i].Data = noise(uint64(i), maxTxnBytes/6)
+	}
+	end()
+	for cut, all := 1, 2; cut < all; cut++ {
+		j, end = open(t, dir) // not running: what is queued is only looked at
+		mustAppend(t, j, torn)
+		var ops []op
+		for _, it := range j.queue[:len(j.queue)-1] {
+			ops = append(ops, it.update.ops...)
+		}
+		all = len(ops) + 1
+		if size, last := j.queued, j.queue[len(j.queue)-1]; size <= maxTxnBytes || last.update.size > 1000 {
+			t.Fatalf("%d bytes are queued, %d of them in the last item; want more than a transaction takes and few", size, last.update.size)
+		}
+		for _, o := range ops[:cut] {
+			if err := j.db.Update(func(txn *badger.Txn) error { return write(txn, o) }); err != nil {
+				t.Fatal(err)
 			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
 		end()
 		j, end = start(t, dir)
-		if j.Head() != 3 || j.Confirmed() != kept.End {
-			t.Fatalf("torn at %d of %d records: head %d, confirmed %s", cut, all, j.Head(), j.Confirmed())
+		wantNothingOf(t, j, 3, torn)
+		if got := states(t, j, ""); !maps.Equal(got, rows) {
+			t.Errorf("torn at %d of %d records: rows = %v, want %v", cut, all, got, rows)
 		}
-		if n := leftBehind(t, j); n != 0 {
+		if n := spoolRecords(t, j) + spoolSets(t, j); n != 0 {
 			t.Errorf("torn at %d of %d records: %d of them are left", cut, all, n)
 		}
-		for i, m := range torn.Messages {
-			if p, err := j.Find(m.ID); err != nil || !p.Ahead {
-				t.Errorf("torn at %d of %d records: Find of message %d = %+v, %v", cut, all, i, p, err)
-			}
-		}
-		if _, ok, err := j.Message(4); ok || err != nil {
-			t.Errorf("torn at %d of %d records: Message(4): %v, %v", cut, all, ok, err)
-		}
-		wantMessages(t, read(t, j, 0, 10), 0, kept)
+		end()
 	}
+	j, end = start(t, dir)
 	mustAppend(t, j, torn)
 	wantMessages(t, read(t, j, 0, 10), 0, kept, torn)
 	end()
 	j, _ = start(t, dir)
 	wantMessages(t, read(t, j, 0, 10), 0, kept, torn)
+	if got := states(t, j, ""); len(got) != 9 || got["t/001"] != "of 0/20" {
+		t.Errorf("rows = %v", got)
+	}
+}
+
+func TestCommitsBeyondOneTransactionAreSpooled(t *testing.T) {
+	ofRows := func(n int) Commit {
+		c := Commit{Epoch: 1, LSN: 0x10, End: 0x20}
+		for i := range n {
+			c.Rows = append(c.Rows, Row{Key: fmt.Appendf(nil, "t/%06d", i), State: []byte{1}})
+		}
+		return c
+	}
+	for _, c := range []struct {
+		commit  Commit
+		spooled bool
+	}{
+		{commit(1, 0x10, 7, maxTxnBytes/8), false},
+		{commit(1, 0x10, 8, maxTxnBytes/8), true},
+		{commit(1, 0x10, maxTxnOps/3, 10), false}, // an entry and an ID each, and room for a piece
+		{commit(1, 0x10, maxTxnOps/3+1, 10), true},
+		{ofRows(maxTxnOps), false},
+		{ofRows(maxTxnOps + 1), true},
+	} {
+		j, _ := start(t, t.TempDir())
+		mustAppend(t, j, c.commit)
+		if err := j.ApplySync(deadline(t), Update{}); err != nil {
+			t.Error(err)
+		}
+		if spooled := j.spools.Last > 0; spooled != c.spooled || j.Confirmed() != c.commit.End {
+			t.Errorf("%d messages and %d rows: spooled is %t, want %t; %s is confirmed", len(c.commit.Messages), len(c.commit.Rows), spooled, c.spooled, j.Confirmed())
+		}
+	}
 }
 
 func TestLargeCommitAndLargeMessagesSurvive(t *testing.T) {

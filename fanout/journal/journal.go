@@ -9,7 +9,6 @@
 package journal
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -152,9 +151,6 @@ func (j *Journal) load() error {
 	if err = errors.Join(err, j.loadExtents()); err != nil {
 		return err
 	}
-	if err := j.dropTorn(); err != nil {
-		return err
-	}
 	if err := j.dropUnfinished(); err != nil {
 		return err
 	}
@@ -204,39 +200,6 @@ func (v View) record(key []byte, to any) error {
 		return fmt.Errorf("read record %q: %w: %w", key, ErrDamaged, err)
 	}
 	return nil
-}
-
-// dropTorn removes what the start of a large commit left behind the last
-// complete one, when a crash came before its end.
-func (j *Journal) dropTorn() error {
-	var torn Update
-	err := j.View(func(v View) error {
-		return v.Scan(spaceEntries, spaceEntries.Seq(j.at.Head+1), func(key, value []byte) (bool, error) {
-			seq := SeqOf(key)
-			record, err := v.whole(entryPlace(seq), value)
-			if err == nil {
-				if e, err := decodeEntry(seq, record); err == nil && e.Message != nil {
-					torn.Delete(idKey(e.Message.ID)) // first: it is found through the entry
-				}
-			}
-			torn.Delete(bytes.Clone(key))
-			return true, nil
-		})
-	})
-	if err != nil {
-		return err
-	}
-	err = j.View(func(v View) error {
-		return v.Scan(spaceParts, spaceParts.Seq(j.at.Head+1), func(key, _ []byte) (bool, error) {
-			torn.Delete(bytes.Clone(key)) // last: an entry is decoded from its parts
-			return true, nil
-		})
-	})
-	if err != nil || torn.Empty() {
-		return err
-	}
-	j.log.Info("journal drops the start of a commit that was not complete", "seq", j.at.Head+1, "records", len(torn.ops))
-	return j.commit([]*item{{update: torn}})
 }
 
 // Confirmed gives the position up to which everything is durable: all that may

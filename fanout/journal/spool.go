@@ -180,7 +180,9 @@ func (j *Journal) commitSpoolLocked(c Commit) {
 	j.spool = nil
 	j.spools.Open = false
 	j.spools.set(&it.update)
-	j.at.reach(c)
+	if !c.Part {
+		j.at.reach(c)
+	}
 	j.enqueueLocked(it)
 }
 

@@ -160,8 +160,9 @@ func (j *Journal) wakeWritersLocked() {
 }
 
 // commit writes a batch with as few syncs as it can: many items share one
-// Badger transaction. The position goes into the last transaction of each
-// item, so that a torn item is recognised by entries behind the position.
+// Badger transaction, and each is in one, together with the position that it
+// leads to. Only a part of a spooled commit may take several: it counts for
+// nothing before the item that commits it.
 func (j *Journal) commit(batch []*item) error {
 	txn, size, ops := j.db.NewTransaction(true), 0, 0
 	defer func() { txn.Discard() }()
