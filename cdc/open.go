@@ -27,9 +27,6 @@ func (l *Listener) open(ctx context.Context, c *catalog) (*stream, error) {
 		return nil, err
 	}
 	source, held, err := l.join(ctx, conn, c)
-	if errors.Is(err, ErrGap) && held.recovery {
-		err = &standbyError{err}
-	}
 	var s *stream
 	if err == nil {
 		s = newStream(l, conn, c, source, held)
@@ -43,13 +40,10 @@ func (l *Listener) open(ctx context.Context, c *catalog) (*stream, error) {
 	return s, nil
 }
 
-// standbyError reports a gap that a standby shows: after a failover another
-// server, or this one, soon is the primary.
-type standbyError struct{ gap error }
-
-func (e *standbyError) Error() string {
-	return "the server that answers is a standby; waiting for the primary (name every host, and target_session_attrs=read-write, in postgres.dsn)"
-}
+// errStandby reports a server in recovery. From version 16 on its slots could
+// be read, but not soundly: a stream goes on through its promotion without a
+// word, and what is committed behind that is of another timeline.
+var errStandby = errors.New("the server that answers is a standby; waiting for the primary (name every host, and target_session_attrs=read-write, in postgres.dsn)")
 
 // join starts the stream where the journal ends, or begins the journal's
 // history with it. The slot is told as it was looked at last.
@@ -59,6 +53,12 @@ func (l *Listener) join(ctx context.Context, conn *pgconn.PgConn, c *catalog) (n
 		return now, slot, err
 	}
 	if slot, err = c.slot(ctx); err != nil {
+		return now, slot, err
+	}
+	if slot.recovery {
+		return now, slot, errStandby
+	}
+	if err := slot.on(who); err != nil {
 		return now, slot, err
 	}
 	known, began := l.history()
@@ -80,14 +80,24 @@ func (l *Listener) join(ctx context.Context, conn *pgconn.PgConn, c *catalog) (n
 	if slot, err = c.slot(ctx); err != nil {
 		return now, slot, err
 	}
-	if slot.systemID != who.system || !slot.recovery && slot.timeline != who.timeline {
-		return now, slot, fmt.Errorf("two servers answer at postgres.dsn, system %s on timeline %d and system %s on timeline %d; waiting for one of them (target_session_attrs=read-write finds the primary)",
-			who.system, who.timeline, slot.systemID, slot.timeline)
+	if err := slot.on(who); err != nil {
+		return now, slot, err
 	}
 	if err := continues(now, l.journal.Accepted(), slot); err != nil {
 		return now, slot, err
 	}
 	return now, slot, l.record(ctx, known, now)
+}
+
+// on makes sure that both our connections lead to one server: what the one
+// tells is compared with what the other does. In the moment of a promotion they
+// may not, nor with two servers of which neither is the only primary.
+func (s slotState) on(who server) error {
+	if s.systemID == who.system && s.timeline == who.timeline {
+		return nil
+	}
+	return fmt.Errorf("the server at postgres.dsn is changing, or there are two: system %s on timeline %d, and system %s on timeline %d; waiting for one of them (target_session_attrs=read-write finds the primary)",
+		who.system, who.timeline, s.systemID, s.timeline)
 }
 
 // history is what the journal was read from; ok is false before it knows where

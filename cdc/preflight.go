@@ -68,6 +68,29 @@ func (p *preflight) fault(format string, args ...any) {
 	p.faults = append(p.faults, fmt.Errorf(format, args...))
 }
 
+// gapFault is a fault that leaves nothing to read, but harms nothing that was
+// read before.
+type gapFault struct{ error }
+
+// OnlyIntake tells of Preflight's error that all it stands in the way of is
+// intake: an engine whose journal holds something has that to deliver.
+func OnlyIntake(err error) bool {
+	faults, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return false
+	}
+	for _, fault := range faults.Unwrap() {
+		if _, ok := fault.(gapFault); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *preflight) gap(format string, args ...any) {
+	p.faults = append(p.faults, gapFault{fmt.Errorf(format, args...)})
+}
+
 func (p *preflight) server(ctx context.Context) error {
 	var level string
 	var senders, slots int
@@ -162,7 +185,7 @@ func (p *preflight) carries(ctx context.Context) (err error) {
 		return err
 	}
 	if p.publication == nil {
-		p.fault("publication %q does not exist; run `newswire setup --apply`", p.cfg.Publication)
+		p.gap("publication %q does not exist; run `newswire setup --apply`", p.cfg.Publication)
 		return nil
 	}
 	if !p.publication.Insert {
@@ -219,9 +242,9 @@ func (p *preflight) slot(ctx context.Context) error {
 	case err != nil:
 		return err
 	case !s.exists:
-		p.fault("replication slot %q does not exist; run `newswire setup --apply`", p.cfg.Slot)
+		p.gap("replication slot %q does not exist; run `newswire setup --apply`", p.cfg.Slot)
 	case s.lost():
-		p.fault("replication slot %q is lost: PostgreSQL has removed log that it needed; run `newswire resync`", p.cfg.Slot)
+		p.gap("%s; run `newswire resync`", s.lostHow(p.cfg.Slot))
 	default:
 		if err := s.misfit(p.cfg.Slot); err != nil {
 			p.faults = append(p.faults, err)

@@ -15,7 +15,6 @@ import (
 const (
 	oldestServer = 140000 // whose pgoutput can send messages
 	version15    = 150000 // column lists and row filters
-	version16    = 160000 // logical decoding on standbys
 	version17    = 170000 // slots that fail over
 	version18    = 180000 // idle_replication_slot_timeout; a missing publication is passed over
 )
@@ -48,11 +47,8 @@ func (e *examination) server(ctx context.Context) error {
 		e.ok("version", object, "the version is supported")
 	}
 	e.minor(object, whitelist)
-	switch {
-	case recovery && e.version < version16:
-		e.fatal("recovery", object, "name the primary in postgres.dsn", "the server is a standby, and one of this version cannot be read by a slot")
-	case recovery:
-		e.warn("recovery", object, "name the primary in postgres.dsn", "the server is a standby: no heartbeat can be written, and catalog rows can be removed under the slot")
+	if recovery {
+		e.fatal("recovery", object, "name the primary in postgres.dsn", "the server is a standby, and the engine reads a primary only")
 	}
 	e.first, err = slot.Take(ctx, e.conn)
 	return err

@@ -324,10 +324,7 @@ func TestAStandby(t *testing.T) {
 	}
 	defer db.Exec("SELECT pg_promote()") // for what drops the database
 	report := doctor.Run(t.Context(), config(db))
-	want := "fatal recovery PostgreSQL $VERSION: the server is a standby, and one of this version cannot be read by a slot; name the primary in postgres.dsn"
-	if pgtest.Value[int](db, "SELECT current_setting('server_version_num')::int") >= 160000 {
-		want = "warn recovery PostgreSQL $VERSION: the server is a standby: no heartbeat can be written, and catalog rows can be removed under the slot; name the primary in postgres.dsn"
-	}
+	want := "fatal recovery PostgreSQL $VERSION: the server is a standby, and the engine reads a primary only; name the primary in postgres.dsn"
 	want = strings.ReplaceAll(want, "$VERSION", pgtest.Value[string](db, "SELECT split_part(current_setting('server_version'), ' ', 1)"))
 	if diff := cmp.Diff([]string{want}, needs(report)); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)

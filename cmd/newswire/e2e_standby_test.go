@@ -63,6 +63,33 @@ func TestOnlyOneEngineDeliversWhenTheFirstIsPaused(t *testing.T) {
 	})
 }
 
+// TestEngineWithoutItsSlotDeliversWhatItHas starts an engine whose slot is gone:
+// that stops intake, not delivery, and resync mends it while it runs.
+func TestEngineWithoutItsSlotDeliversWhatItHas(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	e := harness.Start(t, harness.Options{DB: db})
+	e.Follow("u1", []string{"tech"}, nil)
+	seen := e.Dial("u2", gatewaytest.Options{Follow: []string{"tech"}})
+	seen.Welcome()
+	db.Exec(`INSERT INTO articles (title, tags) VALUES ('in the journal', '{tech}')`)
+	seen.WaitMessages(1)
+	e.Stop()
+	db.Exec(`SELECT pg_drop_replication_slot('` + db.Slot + `')`)
+	e.Launch()
+	harness.Eventually(t, "the engine to say what is missing", func() (bool, any) {
+		return strings.Contains(e.Logs(), "does not exist any more; run `newswire resync`"), e.Logs()
+	})
+	r := e.Dial("u1", gatewaytest.Options{})
+	r.WaitMessages(1)
+	db.Exec(`INSERT INTO articles (title, tags) VALUES ('missed', '{tech}')`)
+	if got := e.Run("resync"); got.Code != 0 {
+		t.Fatalf("resync: code %d\n%s%s", got.Code, got.Stdout, got.Stderr)
+	}
+	e.AwaitReady()
+	r.WaitMessages(2)
+}
+
 // TestReadersLearnOfAGapOnlyWhereSomethingIsMissing: a resync makes up for what
 // was missed, so whoever comes back misses nothing; a journal that was lost
 // does not come back.

@@ -44,17 +44,24 @@ type Addresses struct {
 // Run serves until ctx ends, and returns nil when everything is written and
 // everybody was sent away. Before anything else it checks the database; faults
 // come back joined, a sentence each. A server that cannot be reached is waited
-// for, and so is another engine that holds the journal.
+// for, and so is another engine that holds the journal. One that has nothing to
+// read any more still delivers what its journal holds.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger, opts Options) error {
 	source := ListenerConfig(cfg)
-	if err := cdc.Preflight(ctx, source); errors.Is(err, cdc.ErrUnreachable) {
-		log.Warn("waiting for the database", "err", err)
-	} else if err != nil {
-		return err
+	unread := cdc.Preflight(ctx, source)
+	switch {
+	case errors.Is(unread, cdc.ErrUnreachable):
+		log.Warn("waiting for the database", "err", unread)
+		unread = nil
+	case unread != nil && !cdc.OnlyIntake(unread):
+		return unread
 	}
 	j, err := openJournal(ctx, cfg, log)
 	if err != nil || j == nil {
 		return err
+	}
+	if _, began := j.journal.Source(); unread != nil && !began {
+		return errors.Join(unread, j.journal.Close())
 	}
 	e, err := build(cfg, source, j, log, opts)
 	if err != nil {
