@@ -66,12 +66,10 @@ func (j *Journal) Rebase(ctx context.Context, s Source, lsn LSN) error {
 			// earlier message had it from another one. What was backfilled has
 			// the position just before lsn.
 			j.expiredID = ID{Epoch: s.Epoch, LSN: lsn - min(lsn, 1)}
-			if j.source.Equal(Source{}) {
-			// The journal begins here. Whoever asks for what came behind an
-			// earlier message had it from another one.
-			j.expiredID = ID{Epoch: s.Epoch, LSN: lsn - min(lsn, 1)}
-			if j.lastID.Compare(j.expiredID) < 0 {
+			if j.lastID.IsZero() {
 				j.lastID = j.expiredID
+			} else {
+				j.expiredID.LSN -= min(lsn, 1)
 			}
 			it.update.Set(keyExpired, front{j.oldest, j.expiredID}.encode())
 		}
