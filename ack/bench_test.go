@@ -169,7 +169,7 @@ func BenchmarkUnreadAmong100k(b *testing.B) {
 		e.handed, e.left = audience, 0
 		storeAudience(&u, e)
 		storeProgress(&u, e)
-		if isFull(&u) {
+		if u.Full() {
 			d.apply(u)
 			u = journal.Update{}
 		}

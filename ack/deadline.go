@@ -192,6 +192,7 @@ func (l *Ledger) giveUpLocked(e *entry, why Reason, readers *roaring.Bitmap, now
 	g := &giveUp{entry: e, reason: why, at: now, readers: readers, flight: roaring.New()}
 	e.givenUp = append(e.givenUp, g)
 	l.outbox = append(l.outbox, g)
+	l.listLocked(e) // it may sleep
 	l.offer()
 }
 

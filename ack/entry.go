@@ -37,6 +37,7 @@ type entry struct {
 	listed  bool     // in Ledger.listed
 	writing int      // writes that are on their way to the disk
 	counted bool     // in Ledger.busy
+	asleep  bool     // its sends are on disk only
 }
 
 // span is from the first to the last time that something happened to an entry;
@@ -65,6 +66,13 @@ func newEntry(seq journal.Seq, id journal.ID, opened time.Time, audience *roarin
 		sent: roaring.New(), read: roaring.New(), handed: roaring.New(), forgotten: roaring.New(),
 		left: int(audience.GetCardinality()),
 	}
+}
+
+// maySleep tells that nothing but the hand-over is left to be done, which may
+// take as long as Kafka is away: then most of what the entry takes of memory is
+// needed for single readers only, and is on disk.
+func (e *entry) maySleep() bool {
+	return !e.settled() && len(e.sends) > 0 && !e.listed && e.writing == 0 && len(e.givenUp) > 0 && e.waiting(e.audience).IsEmpty()
 }
 
 // settled tells that every reader has acknowledged, is handed over or forgotten.

@@ -53,7 +53,7 @@ func (l *Ledger) sweep(ctx context.Context, oldest journal.Seq) error {
 	var u journal.Update
 	remove := func(key, _ []byte) (bool, error) {
 		u.Delete(append([]byte(nil), key...))
-		if !isFull(&u) {
+		if !u.Full() {
 			return true, nil
 		}
 		full := u

@@ -287,6 +287,12 @@ func (l *Ledger) listLocked(e *entry) {
 func (l *Ledger) entryLocked(seq journal.Seq) (*entry, error) {
 	for {
 		if e := l.entries[seq]; e != nil {
+			if e.asleep {
+				if err := l.wakeLocked(e); err != nil {
+					return nil, err
+				}
+				continue
+			}
 			return e, nil
 		}
 		before := l.releases
@@ -309,4 +315,21 @@ func (l *Ledger) entryLocked(seq journal.Seq) (*entry, error) {
 		l.listLocked(e) // so that it leaves memory again
 		return e, nil
 	}
+}
+
+// wakeLocked reads the sends of an entry that sleeps. It lets go of the lock
+// while it reads; nobody changes them meanwhile.
+func (l *Ledger) wakeLocked(e *entry) error {
+	l.mu.Unlock()
+	read := newEntry(e.seq, e.id, e.opened, e.audience)
+	err := l.j.View(func(v journal.View) error { return loadSends(v, read) })
+	l.mu.Lock()
+	if err != nil {
+		return err
+	}
+	if e.asleep { // else somebody was quicker
+		e.sends, e.asleep = read.sends, false
+		l.listLocked(e) // so that it sleeps again
+	}
+	return nil
 }

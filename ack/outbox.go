@@ -104,8 +104,12 @@ func (l *Ledger) describe(flight []flown, cancels []Cancel) ([]HandOver, []Cance
 			continue
 		}
 		l.mu.Lock()
+		_, err = l.entryLocked(e.seq) // it may sleep
 		n, first := e.attempts(f.reader)
 		l.mu.Unlock()
+		if err != nil {
+			return nil, nil, err
+		}
 		reason := f.g.reason
 		if n > 0 {
 			reason = ReasonAckTimeout // a replay came to it while it waited here

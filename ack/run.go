@@ -66,15 +66,6 @@ func (l *Ledger) isDirty() bool {
 	return len(l.listed)+len(l.added)+len(l.skips.ready) > 0 || l.retractableLocked()
 }
 
-// Bounds of one update, well within what the journal takes at once: what is put
-// in last may be a bitmap of a megabyte.
-const (
-	maxFlush        = 1 << 20 // bytes
-	maxFlushRecords = 20_000
-)
-
-func isFull(u *journal.Update) bool { return u.Size() >= maxFlush || u.Len() >= maxFlushRecords }
-
 // flush writes every account that has changed, and works off what has come up.
 // Settled accounts wait for the record of their audience, which the router
 // writes in its own time: the note that a message is settled must not come
@@ -153,9 +144,9 @@ func (l *Ledger) takeListed(recorded journal.Seq) (u journal.Update, written []*
 	oldest := l.j.Oldest()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := min(len(l.added), maxFlushRecords)
-	for _, c := range l.added[:n] {
-		storeCancel(&u, c)
+	n := 0
+	for ; n < len(l.added) && !u.Full(); n++ {
+		storeCancel(&u, l.added[n])
 	}
 	l.added = slices.Clone(l.added[n:])
 	if len(l.added) > 0 {
@@ -163,7 +154,7 @@ func (l *Ledger) takeListed(recorded journal.Seq) (u journal.Update, written []*
 	}
 	var rest []*entry
 	for _, e := range l.listed {
-		if isFull(&u) || e.settled() && e.seq > recorded {
+		if u.Full() || e.settled() && e.seq > recorded {
 			rest = append(rest, e)
 			continue
 		}
@@ -179,7 +170,8 @@ func (l *Ledger) takeListed(recorded journal.Seq) (u journal.Update, written []*
 	return u, written
 }
 
-// release lets go of entries that are settled and durable.
+// release lets go of entries that are settled and durable, and puts to sleep
+// those that only wait for Kafka.
 func (l *Ledger) release(written []*entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -192,6 +184,8 @@ func (l *Ledger) release(written []*entry) {
 			l.uncountLocked(e)
 			l.released++
 			l.releases++
+		} else if e.maySleep() {
+			e.sends, e.asleep = nil, true
 		}
 	}
 	if l.released >= len(l.open)/2 {

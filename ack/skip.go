@@ -169,7 +169,7 @@ func (l *Ledger) sumUp(recorded journal.Seq) error {
 		}
 		l.storeSkip(&u, b, unread)
 		l.joinSkip(&u, b, unread)
-		if isFull(&u) {
+		if u.Full() {
 			updates, u = append(updates, u), journal.Update{}
 		}
 	}

@@ -34,7 +34,7 @@ func storeAudience(u *journal.Update, e *entry) {
 // update is full; false when there is more.
 func storeChanges(u *journal.Update, e *entry) (whole bool) {
 	for ; len(e.dropped) > 0; e.dropped = e.dropped[1:] {
-		if isFull(u) {
+		if u.Full() {
 			return false
 		}
 		u.Delete(sendKey(e.seq, e.dropped[0]))
@@ -45,7 +45,7 @@ func storeChanges(u *journal.Update, e *entry) (whole bool) {
 		if !s.dirty {
 			continue
 		}
-		if isFull(u) {
+		if u.Full() {
 			return false
 		}
 		b := binary.AppendUvarint([]byte{recordVersion}, uint64(s.n))
@@ -53,7 +53,7 @@ func storeChanges(u *journal.Update, e *entry) (whole bool) {
 		u.Set(sendKey(e.seq, s.serial), appendBitmap(b, s.readers))
 		s.dirty = false
 	}
-	if isFull(u) {
+	if u.Full() {
 		return false
 	}
 	storeProgress(u, e)

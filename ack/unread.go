@@ -21,20 +21,27 @@ func (l *Ledger) Unread(r journal.Reader, after journal.Seq, limit int) (found [
 	from := max(after+1, floor, oldest)
 	through = l.opened
 	start, _ := slices.BinarySearchFunc(l.open, from, func(e *entry, seq journal.Seq) int { return cmp.Compare(e.seq, seq) })
+	var asleep []journal.Seq // it was sent those, and how often is not in memory
 	for _, e := range l.open[start:] {
-		if len(found) == limit {
+		if len(found)+len(asleep) == limit {
 			break
 		}
-		if l.entries[e.seq] == e && e.audience.Contains(uint32(r)) && e.isUnread(r) {
+		switch {
+		case l.entries[e.seq] != e || !e.audience.Contains(uint32(r)) || !e.isUnread(r):
+		case e.asleep && e.sent.Contains(uint32(r)):
+			asleep = append(asleep, e.seq)
+		default:
 			found = append(found, l.replayLocked(e, r))
 		}
 	}
 	l.mu.Unlock()
 	settled, err := l.unreadOnDisk(r, from, through, limit)
+	if err == nil {
+		found, err = l.stillUnread(append(found, settled...), r, asleep)
+	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("unread of reader %d: %w", r, err)
 	}
-	found = append(found, settled...)
 	found = slices.DeleteFunc(found, func(a journal.Attempt) bool { return a.Seq > through })
 	slices.SortFunc(found, func(a, b journal.Attempt) int { return cmp.Compare(a.Seq, b.Seq) })
 	found = slices.CompactFunc(found, func(a, b journal.Attempt) bool { return a.Seq == b.Seq })

@@ -76,9 +76,8 @@ type Router struct {
 
 // Limits of the work between reading an entry and handing it on.
 const (
-	readBatch   = 256       // entries taken from the journal at a time
-	joinQueue   = 1024      // entries asked about and not yet handed on
-	updateBytes = 512 << 10 // of ledger records before they are written: at 30 bytes each, well within what the journal takes at once
+	readBatch = 256  // entries taken from the journal at a time
+	joinQueue = 1024 // entries asked about and not yet handed on
 )
 
 // NewRouter loads the audience index as it stood behind the last message that
@@ -310,7 +309,7 @@ func (r *Router) collect(ctx context.Context, joins <-chan *join) error {
 		if err := r.handOn(&u, jn); err != nil {
 			return err
 		}
-		if u.Size() >= updateBytes {
+		if u.Full() {
 			if err := record(); err != nil {
 				return err
 			}

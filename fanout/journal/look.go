@@ -8,8 +8,9 @@ import (
 	"github.com/dgraph-io/badger/v4"
 )
 
-// Len is the number of records that it will write.
-func (u *Update) Len() int { return len(u.ops) }
+// Full tells that an update should be applied before more is put in. There is
+// room then for some records more, or for one of a megabyte.
+func (u *Update) Full() bool { return u.size >= maxTxnBytes/4 || len(u.ops) >= maxTxnOps/2 }
 
 // Peek reads a record in place; ok is false when there is none. The value is
 // read's only until it returns.
