@@ -72,6 +72,11 @@ type Config struct {
 	AckTimeout     time.Duration  // told to clients; how long a poll counts as a connection
 	PingEvery      time.Duration  // 0 means 25 s
 	Site           http.Handler   // serves what is not the gateway's; nil: 404
+
+	// Forget makes others forget a reader who wants to be: the compensation
+	// service's devices. It is called before the reader is deleted here, so that a
+	// reader who got no answer can ask again; nil: nobody else keeps anything.
+	Forget func(ctx context.Context, reader string) error
 }
 
 // Limits bound what readers may use; 0 means no limit.

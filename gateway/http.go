@@ -220,6 +220,13 @@ func (g *Gateway) serveEdit(w http.ResponseWriter, r *http.Request, who identity
 }
 
 func (g *Gateway) serveForget(w http.ResponseWriter, r *http.Request, who identity) {
+	if g.cfg.Forget != nil {
+		if err := g.cfg.Forget(r.Context(), who.reader); err != nil {
+			g.log.Error("devices not deleted", "err", err)
+			refuse(w, http.StatusServiceUnavailable, time.Second, "unavailable", "the devices cannot be deleted at the moment; nothing was forgotten")
+			return
+		}
+	}
 	gone, err := g.readers.Forget(r.Context(), who.reader)
 	if err == nil {
 		err = g.inEffect(r.Context(), gone.Seq)

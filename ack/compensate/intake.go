@@ -127,16 +127,10 @@ func (s *Service) takeIn(ctx context.Context, batch []kafka.Message) error {
 	var dead []kafka.Message
 	for _, m := range batch {
 		if m.Topic == s.cfg.Kafka.cancelled() {
-			c, forgotten, err := parseCancel(m)
-			switch {
-			case err != nil:
+			c, err := parseCancel(m)
+			if err != nil {
 				dead = append(dead, malformed(m, err, time.Now()))
-			case forgotten != "":
-				if err := s.store.Forget(ctx, forgotten, m.Time); err != nil {
-					return err
-				}
-				s.metrics.intake.WithLabelValues(intakeForgotten).Inc()
-			default:
+			} else {
 				cancels = append(cancels, c)
 			}
 			continue
@@ -199,11 +193,18 @@ func (s *Service) plan(ctx context.Context, messages []policy.Message, values []
 	if err != nil {
 		return nil, err
 	}
+	forgotten, err := s.store.Forgotten(ctx, readers)
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now()
 	records := make([]store.Record, len(messages))
 	for i, m := range messages {
 		r := store.Record{CeID: m.CeID, Reader: m.Reader, Article: m.Article(), Action: m.Action, Value: values[i]}
 		records[i] = planned(r, s.policy.Plan(m, targets(devices[m.Reader]), 0, now))
+		if m.HandedOver.Before(forgotten[m.Reader]) {
+			records[i].Targets, records[i].Outcome = nil, outcomeForgotten
+		}
 	}
 	return records, nil
 }
@@ -235,6 +236,9 @@ func (s *Service) next(ctx context.Context, records []store.Record) ([]store.Rec
 	return records, nil
 }
 
+// outcomeForgotten is a record of before its reader wanted to be forgotten.
+const outcomeForgotten = "forgotten"
+
 // outcomeUnreached is a record that no step of its route could deliver.
 const outcomeUnreached = "unreached"
 
@@ -263,28 +267,17 @@ func parseRecord(m kafka.Message) (policy.Message, error) {
 	return parsed, err
 }
 
-// nobodysMessage is the id in the ce_id of a reader who is forgotten: everything
-// of that reader is taken back. No message has it.
-var nobodysMessage = strings.Repeat("0", 28)
-
-// causeForgotten is that record's cause.
-const causeForgotten = "forgotten"
-
 // parseCancel reads a record of the topic of cancellations.
-func parseCancel(m kafka.Message) (c store.Cancellation, forgotten string, err error) {
+func parseCancel(m kafka.Message) (c store.Cancellation, err error) {
 	var v struct {
 		CeID  string `json:"ce_id"`
 		Cause string `json:"cause"`
 	}
 	if err := json.Unmarshal(m.Value, &v); err != nil {
-		return c, "", fmt.Errorf("read cancellation: %w", err)
+		return c, fmt.Errorf("read cancellation: %w", err)
 	}
-	id, reader, found := strings.Cut(v.CeID, ":")
-	switch {
-	case !found || reader == "":
-		return c, "", errors.New("read cancellation: its ce_id is not <message id>:<reader>")
-	case id == nobodysMessage && v.Cause == causeForgotten:
-		return c, reader, nil
+	if _, reader, _ := strings.Cut(v.CeID, ":"); reader == "" {
+		return c, errors.New("read cancellation: its ce_id is not <message id>:<reader>")
 	}
-	return store.Cancellation{CeID: v.CeID, Cause: v.Cause}, "", nil
+	return store.Cancellation{CeID: v.CeID, Cause: v.Cause}, nil
 }

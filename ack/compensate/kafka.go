@@ -2,6 +2,7 @@ package compensate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -132,7 +133,7 @@ func (s *Service) committed(ctx context.Context, partitions map[int]int64) (map[
 		numbers = append(numbers, p)
 	}
 	answer, err := s.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: s.cfg.Kafka.Group, Topics: map[string][]int{topic: numbers}})
-	if err == nil {
+	if err == nil && !errors.Is(answer.Error, kafka.GroupIdNotFound) { // nobody has joined it yet
 		err = answer.Error
 	}
 	if err != nil {

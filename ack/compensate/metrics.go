@@ -26,7 +26,7 @@ func newMetrics(reg prometheus.Registerer, channels []string) *metrics {
 	m := &metrics{}
 	m.count(f)
 	m.measure(f)
-	for _, result := range []string{intakeNew, intakeRepeated, intakeCancelled, intakeCancellation, intakeForgotten, intakeMalformed} {
+	for _, result := range []string{intakeNew, intakeRepeated, intakeCancelled, intakeCancellation, intakeMalformed} {
 		m.intake.WithLabelValues(result) // 0 before the first one, not absent
 	}
 	for _, name := range channels {
@@ -101,6 +101,5 @@ const (
 	intakeRepeated     = "repeated"
 	intakeCancelled    = "cancelled"    // taken back before it came
 	intakeCancellation = "cancellation" // a record of the other topic
-	intakeForgotten    = "forgotten"    // a reader who wants no more
 	intakeMalformed    = "malformed"    // a dead letter
 )

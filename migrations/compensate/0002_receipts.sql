@@ -55,6 +55,12 @@ CREATE TABLE newswire_compensate.cancelled (
 );
 CREATE INDEX cancelled_at ON newswire_compensate.cancelled (at);
 
+-- Readers who wanted to be forgotten: what was handed over before is not told them.
+CREATE TABLE newswire_compensate.forgotten (
+    reader text        PRIMARY KEY,
+    at     timestamptz NOT NULL DEFAULT now()
+);
+
 -- Who is at work. What an instance had taken is recovered when it is not seen any more.
 CREATE TABLE newswire_compensate.instances (
     id      uuid        PRIMARY KEY,

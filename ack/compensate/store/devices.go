@@ -96,18 +96,13 @@ type Selection struct {
 	ID      int64
 	Channel string
 	Address string
-	Before  time.Time // registered, or declared again, before then
 }
 
 // RemoveDevices deletes what the selection names and says how many there were.
 func (s *Store) RemoveDevices(ctx context.Context, which Selection) (int64, error) {
-	var before *time.Time
-	if !which.Before.IsZero() {
-		before = &which.Before
-	}
 	tag, err := s.pool.Exec(ctx, `DELETE FROM newswire_compensate.devices WHERE reader = $1
-		AND ($2 = 0 OR id = $2) AND ($3 = '' OR channel = $3) AND ($4 = '' OR address = $4) AND ($5::timestamptz IS NULL OR last_seen < $5)`,
-		which.Reader, which.ID, which.Channel, which.Address, before)
+		AND ($2 = 0 OR id = $2) AND ($3 = '' OR channel = $3) AND ($4 = '' OR address = $4)`,
+		which.Reader, which.ID, which.Channel, which.Address)
 	if err != nil {
 		return 0, fmt.Errorf("delete devices: %w", err)
 	}

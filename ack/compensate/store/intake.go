@@ -206,27 +206,6 @@ func cancelOpen(ctx context.Context, tx pgx.Tx, ids []string) (int, error) {
 	return closeReturned(ctx, tx, rows, err)
 }
 
-// Forget settles everything that waits for a reader who wants no more of it.
-func (s *Store) Forget(ctx context.Context, reader string, before time.Time) error {
-	if _, err := s.RemoveDevices(ctx, Selection{Reader: reader, Before: before}); err != nil {
-		return err
-	}
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d
-			SET state = 'cancelled', reason = 'forgotten', settled_at = now(), owner = NULL
-			FROM newswire_compensate.records r
-			WHERE d.reader = $1 AND d.state IN ('waiting', 'taken', 'claimed') AND d.state = 'waiting'
-			AND r.ce_id = d.ce_id AND r.received_at < $2
-			RETURNING d.ce_id`, reader, before)
-		_, err = closeReturned(ctx, tx, rows, err)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("forget what waits for a reader: %w", err)
-	}
-	return nil
-}
-
 // reopenable are the outcomes that a replay may change: certainly nobody was told.
 var reopenable = []string{"permanent", "gone"}
 

@@ -92,6 +92,9 @@ func (s *Store) Purge(ctx context.Context, before time.Time) (gone int64, err er
 	if _, err := s.pool.Exec(ctx, `DELETE FROM newswire_compensate.cancelled WHERE at < $1`, before); err != nil {
 		return 0, fmt.Errorf("purge cancellations: %w", err)
 	}
+	if _, err := s.pool.Exec(ctx, `DELETE FROM newswire_compensate.forgotten WHERE at < $1`, before); err != nil {
+		return 0, fmt.Errorf("purge forgotten readers: %w", err)
+	}
 	if _, err := s.pool.Exec(ctx, `DELETE FROM newswire_compensate.instances WHERE seen_at < $1`, before); err != nil {
 		return 0, fmt.Errorf("purge instances: %w", err)
 	}

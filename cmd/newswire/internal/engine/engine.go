@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"newswire/ack"
+	"newswire/ack/compensate/store"
 	"newswire/ack/offline"
 	"newswire/cdc"
 	"newswire/cmd/newswire/internal/config"
@@ -67,7 +68,11 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger, opts Options)
 	if err != nil {
 		return errors.Join(err, j.journal.Close())
 	}
-	return errors.Join(e.run(ctx), j.journal.Close())
+	err = e.run(ctx)
+	if e.devices != nil {
+		e.devices.Close()
+	}
+	return errors.Join(err, j.journal.Close())
 }
 
 // held is an open journal with the registry that its metrics are in.
@@ -106,6 +111,10 @@ func openJournal(ctx context.Context, cfg config.Config, log *slog.Logger) (*hel
 	}
 }
 
+// forgetConns bounds what readers who want to be forgotten use of the compensation
+// service's database.
+const forgetConns = 2
+
 // engine is the hops, in flow order.
 type engine struct {
 	cfg      config.Config
@@ -113,6 +122,7 @@ type engine struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	started  time.Time
+	devices  *store.Store // of the compensation service; nil where its database is not configured
 
 	listener *cdc.Listener
 	journal  *journal.Journal
@@ -159,6 +169,12 @@ func build(cfg config.Config, source cdc.Config, j *held, log *slog.Logger, opts
 	e.pools = gateway.NewPools(door, accounts, e.journal, log, e.registry)
 	if e.router, err = fanout.NewRouter(cfg.Fanout.Shards, e.journal, accounts, e.pools, log, e.registry); err != nil {
 		return nil, err
+	}
+	if dsn := cfg.Compensate.Postgres.DSN; dsn != "" {
+		if e.devices, err = store.New(store.Config{DSN: dsn, Name: "newswire serve", MaxConns: forgetConns}); err != nil {
+			return nil, err
+		}
+		door.Forget = e.devices.Forget
 	}
 	if e.gateway, err = gateway.New(door, e.pools, readers, e.router, log); err != nil {
 		return nil, err

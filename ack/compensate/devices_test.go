@@ -1,0 +1,147 @@
+package compensate
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"newswire/ack/compensate/channel"
+	"newswire/ack/compensate/store"
+	"newswire/cdc/pgtest"
+)
+
+func TestDevicesAreTheReadersOwn(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	push := &phone{props: channel.Properties{WithDevices: true, PublicKey: "BKey"}}
+	sms := &phone{props: channel.Properties{WithDevices: true}}
+	cfg := g.config(map[string]channel.Channel{"webpush": push, "sms": sms, "webhook": new(phone)})
+	cfg.Lanes = map[string]Lane{"sms": {BackendOnly: true}}
+	s := g.run(cfg)
+	body := func(over map[string]any) map[string]any {
+		b := map[string]any{"channel": "webpush", "address": "https://push.example/1", "keys": map[string]string{"auth": "a"}, "language": "de",
+			"time_zone": "Europe/Vienna", "quiet_hours": map[string]string{"from": "22:00", "to": "07:00"}}
+		for k, v := range over {
+			b[k] = v
+		}
+		return b
+	}
+	for name, c := range map[string]struct {
+		method, path, token string
+		body                map[string]any
+		status              int
+		code                string
+	}{
+		"no token":          {"GET", "/v1/devices", "", nil, 401, "unauthorized"},
+		"token in URL":      {"GET", "/v1/devices?token=u1", "", nil, 400, "token_in_url"},
+		"another's":         {"GET", "/v1/devices?reader=u2", "u1", nil, 403, "forbidden"},
+		"put another's":     {"PUT", "/v1/devices?reader=u2", "u1", body(nil), 403, "forbidden"},
+		"delete another's":  {"DELETE", "/v1/devices?reader=u2", "u1", nil, 403, "forbidden"},
+		"backend, nobody":   {"GET", "/v1/devices", "backend", nil, 400, "reader_missing"},
+		"unknown channel":   {"PUT", "/v1/devices", "u1", body(map[string]any{"channel": "pigeon"}), 422, "unknown_channel"},
+		"without devices":   {"PUT", "/v1/devices", "u1", body(map[string]any{"channel": "webhook"}), 422, "unknown_channel"},
+		"phone by a reader": {"PUT", "/v1/devices", "u1", body(map[string]any{"channel": "sms", "address": "+431"}), 403, "backend_only"},
+		"no address":        {"PUT", "/v1/devices", "u1", body(map[string]any{"address": ""}), 422, "bad_address"},
+		"long address":      {"PUT", "/v1/devices", "u1", body(map[string]any{"address": strings.Repeat("x", 2049)}), 422, "bad_address"},
+		"control character": {"PUT", "/v1/devices", "u1", body(map[string]any{"address": "a\x00b"}), 422, "bad_address"},
+		"bad device":        {"PUT", "/v1/devices", "u1", body(map[string]any{"address": "bad one"}), 422, "bad_device"},
+		"zone":              {"PUT", "/v1/devices", "u1", body(map[string]any{"time_zone": "Moon/Crater"}), 422, "bad_quiet_hours"},
+		"hours":             {"PUT", "/v1/devices", "u1", body(map[string]any{"quiet_hours": map[string]string{"from": "22:00"}}), 422, "bad_quiet_hours"},
+		"not JSON's shape":  {"PUT", "/v1/devices", "u1", body(map[string]any{"address": 7}), 400, "bad_body"},
+		"bad id":            {"DELETE", "/v1/devices?id=x", "u1", nil, 400, "bad_id"},
+		"misspelt":          {"DELETE", "/v1/devices?adress=x", "u1", nil, 400, "bad_query"},
+		"nothing here":      {"GET", "/v1/else", "u1", nil, 404, "not_found"},
+	} {
+		status, answer := s.ask(t, c.method, c.path, c.token, c.body)
+		if status != c.status || answer["code"] != c.code {
+			t.Errorf("%s: %d %v, want %d %s", name, status, answer, c.status, c.code)
+		}
+	}
+	if n := pgtest.Value[int](g.db, `SELECT count(*)::int FROM newswire_compensate.devices`); n != 0 {
+		t.Fatalf("%d devices after refused requests", n)
+	}
+
+	status, first := s.ask(t, "PUT", "/v1/devices", "u1", body(nil))
+	if status != 200 || first["id"] == nil || first["keys"] != nil || first["time_zone"] != "Europe/Vienna" {
+		t.Fatalf("registered: %d %v", status, first)
+	}
+	if status, again := s.ask(t, "PUT", "/v1/devices", "u1", body(map[string]any{"language": "en", "quiet_hours": nil})); status != 200 || again["id"] != first["id"] || again["quiet_hours"] != nil || again["language"] != "en" {
+		t.Errorf("declared again: %d %v", status, again)
+	}
+	if status, answer := s.ask(t, "PUT", "/v1/devices?reader=u1", "backend", body(map[string]any{"channel": "sms", "address": "+431"})); status != 200 {
+		t.Errorf("the backend registers a phone: %d %v", status, answer)
+	}
+	if _, answer := s.ask(t, "GET", "/v1/devices", "u1", nil); len(answer["devices"].([]any)) != 2 {
+		t.Errorf("u1 has %v", answer)
+	}
+	// The phone changes hands: the new reader's registration counts.
+	if status, _ := s.ask(t, "PUT", "/v1/devices", "u2", body(nil)); status != 200 {
+		t.Error("the device cannot change hands")
+	}
+	if _, answer := s.ask(t, "GET", "/v1/devices", "u1", nil); len(answer["devices"].([]any)) != 1 {
+		t.Errorf("after it changed hands, u1 has %v", answer)
+	}
+	if status, _ := s.ask(t, "DELETE", "/v1/devices", "u1", nil); status != 204 {
+		t.Errorf("delete all: %d", status)
+	}
+	for n := range store.MaxDevices + 5 {
+		s.ask(t, "PUT", "/v1/devices", "many", body(map[string]any{"address": fmt.Sprintf("https://push.example/m%d", n)}))
+	}
+	if _, answer := s.ask(t, "GET", "/v1/devices", "many", nil); len(answer["devices"].([]any)) != store.MaxDevices {
+		t.Errorf("a reader keeps %d devices", len(answer["devices"].([]any)))
+	}
+	if _, answer := s.ask(t, "GET", "/v1/channels", "", nil); fmt.Sprint(answer["channels"]) != "[map[backend_only:true name:sms] map[name:webpush public_key:BKey]]" {
+		t.Errorf("channels: %v", answer)
+	}
+}
+
+func TestOnlyTheSitesPagesMayAskFromABrowser(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	cfg := g.config(one("push", &phone{props: channel.Properties{WithDevices: true}}))
+	cfg.Origins = []string{"https://news.example.com"}
+	s := g.run(cfg)
+	for origin, allowed := range map[string]string{"https://news.example.com": "https://news.example.com", "https://evil.example": ""} {
+		req, err := http.NewRequestWithContext(t.Context(), "OPTIONS", "http://"+s.addrs.API+"/v1/devices", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Origin", origin)
+		transport := &http.Transport{DisableKeepAlives: true}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header.Get("Access-Control-Allow-Origin"); resp.StatusCode != 204 || got != allowed {
+			t.Errorf("%s: %d, allowed %q", origin, resp.StatusCode, got)
+		}
+	}
+}
+
+func TestAForgottenReaderIsNotTold(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	p := new(phone)
+	p.answer(func(channel.Device, channel.Notification) channel.Result {
+		return channel.Result{Outcome: channel.Temporary, Reason: "busy", RetryAfter: time.Hour}
+	})
+	s := g.run(g.config(one("webhook", p)))
+	late := record{n: 2, reader: "u1"}.message(t) // handed over before, arrives after
+	g.records(record{n: 1, reader: "u1"})
+	g.until("it waits", func() bool { return len(p.calls()) == 1 && pgtest.Value[int](g.db, `SELECT count(*)::int FROM newswire_compensate.deliveries WHERE state = 'waiting'`) == 1 })
+	if err := s.store.Forget(t.Context(), "u1"); err != nil {
+		t.Fatal(err)
+	}
+	p.answer(nil)
+	g.produce(late)
+	g.records(record{n: 3, reader: "u1"}) // the reader has come back
+	g.until("all settled", g.settled(3))
+	for n, want := range map[int]string{1: "cancelled", 2: "forgotten", 3: "sent"} {
+		if got := g.outcome(record{n: n, reader: "u1"}.ceID()); got != want {
+			t.Errorf("record %d ended as %q, want %q", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,107 @@
+package compensate
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"newswire/ack/compensate/channel"
+	"newswire/ack/offline/kafkatest"
+	"newswire/cdc/pgtest"
+)
+
+func TestAReplaySendsOnlyWhatWasCertainlyNotSent(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	p := new(phone)
+	fate := map[string]channel.Result{
+		"sent": {Outcome: channel.Sent}, "refused": {Outcome: channel.Permanent, Reason: "too_big"}, "lost": {Outcome: channel.Doubtful, Reason: "timeout"},
+	}
+	p.answer(func(_ channel.Device, n channel.Notification) channel.Result { return fate[n.Reader] })
+	s := g.run(g.config(one("webhook", p)))
+	records := []record{{n: 1, reader: "sent"}, {n: 2, reader: "refused"}, {n: 3, reader: "lost"}, {n: 4, reader: "sent", age: 48 * time.Hour}}
+	g.records(records...)
+	g.until("all settled", g.settled(len(records)))
+	kafkatest.Collect(t, g.brokers, testTopic+".dlq", kafkatest.Count(1))
+	g.until("the dead letter is told of", func() bool {
+		return pgtest.Value[int](g.db, `SELECT count(told_at)::int FROM newswire_compensate.deliveries`) == 1
+	})
+	p.answer(nil)
+	before := len(p.calls())
+	done, err := s.ReplayDeadLetters(t.Context())
+	if err != nil || done != (Replayed{Read: 1, Opened: 1}) {
+		t.Fatalf("ReplayDeadLetters = %+v, %v", done, err)
+	}
+	g.until("it is sent now", func() bool { return g.outcome(records[1].ceID()) == "sent" })
+	done, err = s.Replay(t.Context(), Range{From: time.Now().Add(-time.Hour)})
+	if err != nil || done != (Replayed{Read: 4, Opened: 0}) {
+		t.Errorf("Replay = %+v, %v; want all read, and nothing opened: it was sent, is in doubt or is stale", done, err)
+	}
+	if done, err = s.Replay(t.Context(), Range{From: time.Now().Add(time.Hour)}); err != nil || done.Read != 0 {
+		t.Errorf("Replay of what is to come = %+v, %v", done, err)
+	}
+	if got := p.calls()[before:]; len(got) != 1 || got[0].n.Reader != "refused" {
+		t.Errorf("the replays sent %d", len(got))
+	}
+	var doubtful []string
+	if err := s.EachDoubtful(t.Context(), func(d Doubtful) error { doubtful = append(doubtful, d.CeID+" "+d.Reason); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{records[2].ceID() + " timeout"}; !slices.Equal(doubtful, want) {
+		t.Errorf("in doubt: %v, want %v", doubtful, want)
+	}
+}
+
+func TestADryRunTellsAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	p := &phone{props: channel.Properties{WithDevices: true, Title: 7}}
+	cfg := g.config(one("push", p))
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	g.db.Exec(`INSERT INTO newswire_compensate.devices (reader, channel, address) VALUES ('u1', 'push', 'a')`)
+	g.db.Exec(`INSERT INTO newswire_compensate.cancelled (ce_id, cause) VALUES ($1, 'acked')`, record{n: 3, reader: "u1"}.ceID())
+	g.records(record{n: 1, reader: "u1"}, record{n: 2, reader: "u2"}, record{n: 3, reader: "u1"}, record{n: 4, reader: "u1", action: "retract"})
+	for range 2 { // it leaves everything as it was, so it can be run again
+		got := make(map[string]string)
+		err := s.DryRun(t.Context(), nil, func(f Foreseen) error { got[f.CeID] = f.Outcome + " " + f.Channel + f.Title; return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{
+			record{n: 1, reader: "u1"}.ceID(): "send pushTitle 1", record{n: 2, reader: "u2"}.ceID(): "no_device ",
+			record{n: 3, reader: "u1"}.ceID(): "cancelled ", record{n: 4, reader: "u1"}.ceID(): "retract ",
+		}
+		for id, outcome := range want {
+			if got[id] != outcome {
+				t.Errorf("%s: foreseen %q, want %q", id, got[id], outcome)
+			}
+		}
+	}
+	if n := len(p.calls()); n != 0 {
+		t.Errorf("a dry run made %d calls", n)
+	}
+	if n := pgtest.Value[int](g.db, `SELECT count(*)::int FROM newswire_compensate.records`); n != 0 {
+		t.Errorf("a dry run wrote %d records", n)
+	}
+}
+
+func TestUnreadableRecordsAreDeadLetters(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.run(g.config(one("webhook", new(phone))))
+	g.produce(kafka.Message{Topic: testTopic, Key: []byte("u1"), Value: []byte("{")}, kafka.Message{Topic: testTopic, Key: []byte("u1"), Value: []byte(`{"id":"x"}`)},
+		kafka.Message{Topic: testTopic + "-cancelled", Key: []byte("x"), Value: []byte(`{"ce_id":"x"}`)})
+	g.records(record{n: 1, reader: "u1"})
+	for _, r := range kafkatest.Collect(t, g.brokers, testTopic+".dlq", kafkatest.Count(3)) {
+		if r.Headers[headerCause] != "malformed" || r.Headers[headerDetail] == "" || r.Headers[headerTopic] == "" || r.Headers[headerOffset] == "" {
+			t.Errorf("dead letter %q has headers %v", r.Value, r.Headers)
+		}
+	}
+	g.until("the good one is sent", g.settled(1))
+}
