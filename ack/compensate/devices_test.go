@@ -131,7 +131,9 @@ func TestAForgottenReaderIsNotTold(t *testing.T) {
 	s := g.run(g.config(one("webhook", p)))
 	late := record{n: 2, reader: "u1"}.message(t) // handed over before, arrives after
 	g.records(record{n: 1, reader: "u1"})
-	g.until("it waits", func() bool { return len(p.calls()) == 1 && pgtest.Value[int](g.db, `SELECT count(*)::int FROM newswire_compensate.deliveries WHERE state = 'waiting'`) == 1 })
+	g.until("it waits", func() bool {
+		return len(p.calls()) == 1 && pgtest.Value[int](g.db, `SELECT count(*)::int FROM newswire_compensate.deliveries WHERE state = 'waiting'`) == 1
+	})
 	if err := s.store.Forget(t.Context(), "u1"); err != nil {
 		t.Fatal(err)
 	}

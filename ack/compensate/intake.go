@@ -173,6 +173,7 @@ func (s *Service) add(ctx context.Context, messages []policy.Message, values [][
 	s.metrics.intake.WithLabelValues(intakeNew).Add(float64(done.New - done.Cancelled))
 	s.metrics.intake.WithLabelValues(intakeRepeated).Add(float64(done.Repeated))
 	s.metrics.intake.WithLabelValues(intakeCancelled).Add(float64(done.Cancelled))
+	s.grew(records)
 	if done.Repeated == 0 { // else which of them were new is not known here
 		for _, r := range records {
 			if len(r.Targets) == 0 {
@@ -181,6 +182,17 @@ func (s *Service) add(ctx context.Context, messages []policy.Message, values [][
 		}
 	}
 	return nil
+}
+
+// grew counts what was taken in on top of the last count, so that the bound holds
+// between two of them.
+func (s *Service) grew(records []store.Record) {
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	for _, r := range records {
+		s.state.open += len(r.Targets)
+	}
+	s.state.full = s.state.full || s.state.open >= s.cfg.Backlog
 }
 
 // plan says where each message goes first.

@@ -139,6 +139,14 @@ type providers struct {
 	*httptest.Server
 	mu   sync.Mutex // guards the rest
 	seen map[string]map[string]int
+	down bool // answers 503
+}
+
+// fail makes them answer 503, or serve again.
+func (p *providers) fail(down bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = down
 }
 
 func newProviders(t testing.TB) *providers {
@@ -153,7 +161,16 @@ func newProviders(t testing.TB) *providers {
 		p.count("sms", body.ID)
 	})
 	mux.HandleFunc("POST /hook", func(_ http.ResponseWriter, r *http.Request) { p.count("hook", r.Header.Get("webhook-id")) })
-	p.Server = httptest.NewServer(mux)
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		down := p.down
+		p.mu.Unlock()
+		if down {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
 	t.Cleanup(p.Close)
 	return p
 }

@@ -96,7 +96,7 @@ func (s *Service) tell(database, kafkaErr error, waiting map[string]int, doubtfu
 	s.stateMu.Lock()
 	s.state.database, s.state.kafka = database, kafkaErr
 	if database == nil {
-		s.state.waiting, s.state.doubtful, s.state.full = waiting, doubtful, total >= s.cfg.Backlog
+		s.state.waiting, s.state.doubtful, s.state.open, s.state.full = waiting, doubtful, total, total >= s.cfg.Backlog
 	}
 	if kafkaErr == nil {
 		s.state.lag = lag

@@ -38,9 +38,10 @@ CREATE TABLE newswire_compensate.deliveries (
     settled_at  timestamptz,
     told_at     timestamptz,          -- when its dead letter was written
     PRIMARY KEY (ce_id, channel, device)
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 CREATE INDEX deliveries_waiting ON newswire_compensate.deliveries (channel, due, seq) WHERE state = 'waiting';
 CREATE INDEX deliveries_open ON newswire_compensate.deliveries (reader, channel, device) WHERE state IN ('waiting', 'taken', 'claimed');
+CREATE INDEX deliveries_busy ON newswire_compensate.deliveries (channel, reader) WHERE state IN ('taken', 'claimed');
 CREATE INDEX deliveries_stale ON newswire_compensate.deliveries (expires_at) WHERE state = 'waiting';
 CREATE INDEX deliveries_owner ON newswire_compensate.deliveries (owner) WHERE state IN ('taken', 'claimed');
 CREATE INDEX deliveries_sent ON newswire_compensate.deliveries (reader, channel, settled_at) WHERE state IN ('sent', 'doubtful');

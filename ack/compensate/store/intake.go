@@ -201,7 +201,7 @@ func cancelOpen(ctx context.Context, tx pgx.Tx, ids []string) (int, error) {
 	rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d
 		SET state = 'cancelled', reason = c.cause, settled_at = now(), owner = NULL
 		FROM newswire_compensate.cancelled c
-		WHERE c.ce_id = ANY($1) AND d.ce_id = c.ce_id AND d.state = 'waiting'
+		WHERE c.ce_id = ANY($1) AND d.ce_id = c.ce_id AND d.state || '' = 'waiting'
 		RETURNING d.ce_id`, ids)
 	return closeReturned(ctx, tx, rows, err)
 }

@@ -39,14 +39,14 @@ func (s *Store) claimAll(ctx context.Context, asks []claimAsk) ([]bool, error) {
 			SELECT * FROM unnest($1::int[], $2::int[], $3::text[], $4::text[], $5::bigint[], $6::text[]) AS n (ask, size, ce_id, channel, device, bundle)
 		), whole AS (
 			SELECT n.ask FROM n JOIN newswire_compensate.deliveries d USING (ce_id, channel, device)
-			WHERE d.owner = $7 AND d.state = 'taken'
+			WHERE d.owner IS NOT DISTINCT FROM $7 AND d.state || '' = 'taken'
 			AND NOT EXISTS (SELECT FROM newswire_compensate.cancelled c WHERE c.ce_id = n.ce_id)
 			GROUP BY n.ask HAVING count(*) = max(n.size)
 		)
 		UPDATE newswire_compensate.deliveries d
 		SET state = 'claimed', bundle = n.bundle, attempts = d.attempts + 1, claimed_at = now()
 		FROM n JOIN whole USING (ask)
-		WHERE d.ce_id = n.ce_id AND d.channel = n.channel AND d.device = n.device AND d.owner = $7 AND d.state = 'taken'
+		WHERE d.ce_id = n.ce_id AND d.channel = n.channel AND d.device = n.device AND d.owner IS NOT DISTINCT FROM $7 AND d.state || '' = 'taken'
 		RETURNING n.ask`, numbers, sizes, ids, channels, devices, bundles, s.me)
 	if err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func (s *Store) settleAll(ctx context.Context, all []Settled) ([]bool, error) {
 			FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[])
 				AS n (ce_id, channel, device, state, reason, detail, provider_id)
 			WHERE d.ce_id = n.ce_id AND d.channel = n.channel AND d.device = n.device
-			AND d.owner = $8 AND d.state IN ('taken', 'claimed', 'doubtful')
+			AND d.owner IS NOT DISTINCT FROM $8 AND d.state || '' IN ('taken', 'claimed', 'doubtful')
 			RETURNING d.ce_id`, ids, channels, devices, states, reasons, details, provided, s.me)
 		_, err = closeReturned(ctx, tx, rows, err)
 		return err
