@@ -136,12 +136,15 @@ func (l *Ledger) loadSkip(v journal.View, b block, oldest journal.Seq) (unread *
 	return nil, nil
 }
 
+// mostSums is how many blocks are summed up at a time: deadlines wait meanwhile.
+const mostSums = 256
+
 // sumUp makes the records of blocks in which everything is settled.
 func (l *Ledger) sumUp(recorded journal.Seq) error {
 	l.mu.Lock()
 	var due, rest []block
 	for _, b := range l.skips.ready {
-		if b.last() <= recorded {
+		if b.last() <= recorded && len(due) < mostSums {
 			due = append(due, b)
 		} else {
 			rest = append(rest, b)
