@@ -217,7 +217,7 @@ func (p *preflight) published(ctx context.Context, t *table) error {
 	for _, m := range t.mapped() {
 		if carried.Columns != nil && !slices.Contains(carried.Columns, m.column) && slices.Contains(columns, m.column) {
 			p.fault("publication %q does not carry column %s of %s, which %s names; %s",
-				p.cfg.Publication, m.column, t.name, m.key, p.publication.ListRemedy(m.key))
+				p.cfg.Publication, m.column, t.name, m.key, p.publication.ListRemedy(*carried, m.key))
 		}
 	}
 	if !p.publication.Marked || carried.Filter == "" {

@@ -197,7 +197,7 @@ func (p *preflight) link(ctx context.Context, t *table, r *relation, key string,
 			p.fault("table %s has no column %s that is replicated; add it or correct %s", l.name, column, at)
 			return nil
 		case carried != nil && carried.Columns != nil && !slices.Contains(carried.Columns, column):
-			p.fault("publication %q does not carry column %s of %s, which %s names; %s", p.cfg.Publication, column, l.name, at, p.publication.ListRemedy(at))
+			p.fault("publication %q does not carry column %s of %s, which %s names; %s", p.cfg.Publication, column, l.name, at, p.publication.ListRemedy(*carried, at))
 		}
 	}
 	if p.publication.Delete && !s.whole && len(s.identity) > 0 && !containsAll(s.identity, l.key) {

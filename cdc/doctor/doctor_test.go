@@ -114,6 +114,7 @@ type database struct {
 	sql         string // run before the examination; $NAME is role, slot, publication and database
 	change      func(db *pgtest.DB, c *doctor.Config)
 	since       int  // server version that the case needs
+	until       int  // server version that knows better; 0: none does
 	unseen      bool // by Preflight: a fault that does not keep the engine from starting
 	want        []string
 }
@@ -127,10 +128,11 @@ func (c database) run(t *testing.T) {
 	if c.publication != "" {
 		options = append(options, pgtest.WithPublication(c.publication))
 	}
-	if c.since > 0 {
+	if c.since > 0 || c.until > 0 {
 		probe := pgtest.New(t, pgtest.WithSchema(""), pgtest.WithPublication(""))
-		if pgtest.Value[int](probe, "SELECT current_setting('server_version_num')::int") < c.since {
-			t.Skip("the server is older than what is tested")
+		version := pgtest.Value[int](probe, "SELECT current_setting('server_version_num')::int")
+		if version < c.since || c.until > 0 && version >= c.until {
+			t.Skip("the server is older, or newer, than what is tested")
 		}
 	}
 	db := pgtest.New(t, options...)
@@ -174,11 +176,29 @@ func TestTables(t *testing.T) {
 			},
 		},
 		"columns": {
-			schema: "CREATE TABLE articles (id int PRIMARY KEY, title text GENERATED ALWAYS AS ('x') STORED)",
+			schema: "CREATE TABLE articles (id int PRIMARY KEY, title text)",
 			want: []string{
-				"fatal columns public.articles: column title is generated, and this PostgreSQL does not replicate it; name another in postgres.tables[0].data[1]",
 				"fatal columns public.articles: the table has no column tags; add it or correct postgres.tables[0].data[2]",
 			},
+		},
+		"generated column": {
+			until:  180000,
+			schema: "CREATE TABLE articles (id int PRIMARY KEY, tags text[], title text GENERATED ALWAYS AS ('x') STORED)",
+			want: []string{
+				"fatal columns public.articles: column title is generated, and this PostgreSQL does not replicate it; name another in postgres.tables[0].data[1]",
+			},
+		},
+		"virtual column": {
+			since:  180000,
+			schema: "CREATE TABLE articles (id int PRIMARY KEY, tags text[], title text GENERATED ALWAYS AS ('x') VIRTUAL)",
+			want: []string{
+				"fatal columns public.articles: column title is generated, and this PostgreSQL does not replicate it; name another in postgres.tables[0].data[1]",
+			},
+		},
+		"generated column that is published": {
+			since:       180000,
+			schema:      "CREATE TABLE articles (id int PRIMARY KEY, tags text[], title text GENERATED ALWAYS AS ('x') STORED)",
+			publication: "FOR TABLE articles WITH (publish_generated_columns = stored)",
 		},
 		"no key": {
 			schema:      "CREATE TABLE articles (id int, title text, tags text[])",

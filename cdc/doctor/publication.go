@@ -63,7 +63,7 @@ func (e *examination) publishedTables(ctx context.Context) error {
 			continue
 		}
 		e.ok("publication-tables", t.String(), "the publication carries the table")
-		e.listed(t, carried.Columns)
+		e.listed(t, carried)
 		if len(t.unusable) > 0 {
 			continue
 		}
@@ -98,13 +98,14 @@ func (e *examination) notCarried(t foundTable) {
 }
 
 // listed examines the publication's columns of the table; nil before version 15.
-func (e *examination) listed(t foundTable, columns []string) {
+func (e *examination) listed(t foundTable, carried *publication.Table) {
+	columns := carried.Columns
 	if columns == nil {
 		return
 	}
 	for _, c := range t.Columns {
 		if !slices.Contains(columns, c.Name) && !slices.Contains(t.unusable, c.Name) {
-			e.fatal("publication-tables", t.String(), e.pub.ListRemedy(c.Key), "publication %q does not carry column %s", e.cfg.Publication, c.Name)
+			e.fatal("publication-tables", t.String(), e.pub.ListRemedy(*carried, c.Key), "publication %q does not carry column %s", e.cfg.Publication, c.Name)
 		}
 	}
 }

@@ -92,10 +92,14 @@ func (s *State) Faults(mapped func(schema, name string) bool) (faults []Fault) {
 	return faults
 }
 
-// ListRemedy says how the column that the key names gets into the column list.
-func (s *State) ListRemedy(key string) string {
-	if s.Marked {
+// ListRemedy says how the column that the key names comes to be carried. What a
+// table without a column list lacks is generated.
+func (s *State) ListRemedy(t Table, key string) string {
+	switch {
+	case s.Marked:
 		return again + " before the engine starts"
+	case t.Listed == nil:
+		return "it is generated: run ALTER PUBLICATION " + s.quoted() + " SET (publish_generated_columns = stored), or take it out of " + key
 	}
 	return "add it to the publication's column list, or take it out of " + key
 }
