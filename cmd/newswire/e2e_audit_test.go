@@ -107,6 +107,7 @@ func TestAuditProvesWhatBecameOfEverything(t *testing.T) {
 	if text := e.Run("audit"); text.Code != exitDone || !strings.Contains(text.Stdout, "It adds up.") {
 		t.Errorf("audit printed %s%s", text.Stdout, text.Stderr)
 	}
+	e.Damaged = true
 	damage(t, e.JournalDir(), func(u *journal.Update) { u.Delete(journal.SpaceProgress.Seq(story.Seq)) })
 	if out := audit(t, e, exitFailed, &r); !strings.Contains(out.Stderr, first.ID) || r.AddsUp {
 		t.Errorf("audit of damage: %s\n%+v", out.Stderr, r)

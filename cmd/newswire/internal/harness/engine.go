@@ -36,6 +36,7 @@ type Engine struct {
 	Gateway string   // host:port
 	Admin   string   // host:port
 	Brokers []string // of the topic news-offline
+	Damaged bool     // the test has damaged the journal: it need not add up at the end
 
 	t        testing.TB
 	env      []string
@@ -47,7 +48,8 @@ type Engine struct {
 }
 
 // Start configures an engine, starts it and waits until it is ready. When the
-// test ends it is stopped as an operator stops it, which must succeed.
+// test ends it is stopped as an operator stops it, which must succeed, and an
+// audit of what it has left must add up.
 func Start(t testing.TB, o Options) *Engine {
 	t.Helper()
 	e := Configure(t, o)
@@ -263,6 +265,18 @@ func (e *Engine) inspect() {
 	}
 }
 
+// audit recounts what the process has left, whatever the test was about.
+func (e *Engine) audit() {
+	e.t.Helper()
+	if e.Damaged {
+		return
+	}
+	r := e.Run("audit")
+	if r.Code != 0 && !strings.Contains(r.Stderr, "held by another process") {
+		e.t.Errorf("audit of what the engine has left: code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
+}
+
 // finish ends what still runs, and tells a failed test what was printed.
 func (e *Engine) finish() {
 	if e.child == nil {
@@ -271,6 +285,7 @@ func (e *Engine) finish() {
 	if e.child.running() {
 		e.Stop()
 	}
+	e.audit()
 	if !e.t.Failed() {
 		return
 	}
