@@ -42,7 +42,10 @@ func (p *program) compensate() *cobra.Command {
 			if err != nil {
 				return usageError{err}
 			}
-			return errors.Join(p.runCompensate(ctx, service, r, window), service.Close())
+			if err = compensation.Preflight(ctx, cfg); err == nil {
+				err = p.runCompensate(ctx, service, r, window)
+			}
+			return errors.Join(err, service.Close())
 		}),
 	}
 	cmd.AddCommand(p.vapid())

@@ -3,6 +3,7 @@
 package compensation
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -19,7 +20,9 @@ import (
 	"newswire/ack/offline"
 	"newswire/cmd/newswire/internal/config"
 	"newswire/gateway"
+	"newswire/migrations"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
@@ -34,6 +37,26 @@ func New(cfg config.Config, log *slog.Logger, more map[string]channel.Channel) (
 		return nil, err
 	}
 	return compensate.New(c)
+}
+
+// Preflight tells whether the database has the tables of this version. A server
+// that cannot be reached is no fault: it is waited for.
+func Preflight(ctx context.Context, cfg config.Config) error {
+	conn, err := pgx.Connect(ctx, cfg.Compensate.Postgres.DSN)
+	if err != nil {
+		return nil
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	set := migrations.Compensate()
+	switch version, err := set.Applied(ctx, conn); {
+	case err != nil:
+		return fmt.Errorf("compensate.postgres.dsn: %w", err)
+	case version == 0:
+		return fmt.Errorf("the database of compensate.postgres.dsn has no tables of the compensation service: run newswire migrate")
+	case version < set.Latest():
+		return fmt.Errorf("the tables of the compensation service are at version %d, this newswire needs %d: run newswire migrate", version, set.Latest())
+	}
+	return nil
 }
 
 // Config is what the service works with.
