@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/segmentio/kafka-go"
 
@@ -271,12 +272,30 @@ func targets(devices []store.Device) []policy.Target {
 	return all
 }
 
+// parseRecord reads a record of the topic of hand-overs, of which every part that
+// is kept by name must be one that the database can keep.
 func parseRecord(m kafka.Message) (policy.Message, error) {
 	parsed, err := policy.Parse(m.Value)
-	if id := headerOf(m, "ce_id"); err == nil && id != "" {
+	if err != nil {
+		return parsed, err
+	}
+	if id := headerOf(m, "ce_id"); id != "" {
 		parsed.CeID = id
 	}
-	return parsed, err
+	if !keepable(parsed.CeID, maxCeID) || !keepable(parsed.Reader, maxReader) || !keepable(parsed.Action, maxReader) || !keepable(parsed.Article(), len(m.Value)) {
+		return parsed, errors.New("read record: its ce_id, reader, action or key is too long or has characters that cannot be kept")
+	}
+	return parsed, nil
+}
+
+// Bounds of what is kept by name, in bytes.
+const (
+	maxReader = 256
+	maxCeID   = 28 + 1 + maxReader
+)
+
+func keepable(s string, most int) bool {
+	return len(s) <= most && utf8.ValidString(s) && !strings.Contains(s, "\x00")
 }
 
 // parseCancel reads a record of the topic of cancellations.
@@ -288,7 +307,7 @@ func parseCancel(m kafka.Message) (c store.Cancellation, err error) {
 	if err := json.Unmarshal(m.Value, &v); err != nil {
 		return c, fmt.Errorf("read cancellation: %w", err)
 	}
-	if _, reader, _ := strings.Cut(v.CeID, ":"); reader == "" {
+	if _, reader, _ := strings.Cut(v.CeID, ":"); reader == "" || !keepable(v.CeID, maxCeID) || !keepable(v.Cause, maxReader) {
 		return c, errors.New("read cancellation: its ce_id is not <message id>:<reader>")
 	}
 	return store.Cancellation{CeID: v.CeID, Cause: v.Cause}, nil

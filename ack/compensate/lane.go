@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -175,18 +176,22 @@ func (l *lane) settle(ds []store.Delivery, state string, r channel.Result) {
 	deadline := time.Now().Add(l.s.cfg.Lease * 4)
 	for _, d := range ds {
 		for {
-			err := l.s.store.Settle(store.Settled{Delivery: d, State: state, Reason: r.Reason, Detail: policy.Cut(r.Detail, maxDetail), ProviderID: r.ProviderID})
+			err := l.s.store.Settle(store.Settled{Delivery: d, State: state, Reason: storable(r.Reason), Detail: storable(r.Detail), ProviderID: storable(r.ProviderID)})
 			if err == nil {
 				l.s.metrics.outcomes.WithLabelValues(l.name, state, r.Reason).Inc()
 				break
 			}
 			l.s.log.Warn("outcome not written", "channel", l.name, "ce_id", d.CeID, "outcome", state, "err", err)
-			if time.Now().After(deadline) {
-				break // by now another instance has found it
+			if time.Now().After(deadline) || !pause(l.s.hard, mendAfter) {
+				break // another instance finds it
 			}
-			pause(context.Background(), mendAfter)
 		}
 	}
+}
+
+// storable is a provider's word as the database takes it.
+func storable(s string) string {
+	return policy.Cut(strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", ""), maxDetail)
 }
 
 // maxDetail bounds what is kept of a provider's own words, in characters.
@@ -204,10 +209,9 @@ func (l *lane) putBack(ds []store.Delivery, again store.Again) {
 			return
 		}
 		l.s.log.Warn("deliveries not put back", "channel", l.name, "err", err)
-		if time.Now().After(deadline) {
+		if time.Now().After(deadline) || !pause(l.s.hard, mendAfter) {
 			return
 		}
-		pause(context.Background(), mendAfter)
 	}
 }
 

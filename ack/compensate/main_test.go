@@ -249,6 +249,11 @@ func (g *ground) states(ceID string) []string {
 	return pgtest.Values[string](g.db, `SELECT rtrim(concat_ws(' ', channel, state, reason)) FROM newswire_compensate.deliveries WHERE ce_id = $1 ORDER BY 1`, ceID)
 }
 
+// cancelled are the ids of what was taken back.
+func (g *ground) cancelled() []string {
+	return pgtest.Values[string](g.db, `SELECT ce_id FROM newswire_compensate.cancelled`)
+}
+
 func (g *ground) outcome(ceID string) string {
 	return strings.Join(pgtest.Values[string](g.db, `SELECT COALESCE(outcome, 'open') FROM newswire_compensate.records WHERE ce_id = $1`, ceID), ",")
 }

@@ -2,6 +2,7 @@ package compensate
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,9 +97,10 @@ func TestUnreadableRecordsAreDeadLetters(t *testing.T) {
 	g := newGround(t)
 	g.run(g.config(one("webhook", new(phone))))
 	g.produce(kafka.Message{Topic: testTopic, Key: []byte("u1"), Value: []byte("{")}, kafka.Message{Topic: testTopic, Key: []byte("u1"), Value: []byte(`{"id":"x"}`)},
-		kafka.Message{Topic: testTopic + "-cancelled", Key: []byte("x"), Value: []byte(`{"ce_id":"x"}`)})
+		kafka.Message{Topic: testTopic + "-cancelled", Key: []byte("x"), Value: []byte(`{"ce_id":"x"}`)},
+		record{n: 2, reader: "zero\x00"}.message(t), record{n: 3, reader: strings.Repeat("x", 300)}.message(t))
 	g.records(record{n: 1, reader: "u1"})
-	for _, r := range kafkatest.Collect(t, g.brokers, testTopic+".dlq", kafkatest.Count(3)) {
+	for _, r := range kafkatest.Collect(t, g.brokers, testTopic+".dlq", kafkatest.Count(5)) {
 		if r.Headers[headerCause] != "malformed" || r.Headers[headerDetail] == "" || r.Headers[headerTopic] == "" || r.Headers[headerOffset] == "" {
 			t.Errorf("dead letter %q has headers %v", r.Value, r.Headers)
 		}

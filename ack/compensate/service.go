@@ -36,6 +36,8 @@ type Service struct {
 	client  *kafka.Client  // fixed; questions about offsets
 	started time.Time      // fixed
 
+	hard context.Context // set by Run; ends when the time to drain is over
+
 	stateMu sync.Mutex // guards state
 	state   state
 }
@@ -120,6 +122,10 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) work(ctx context.Context) {
 	writes, stopWrites := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWrites()
+	var cut context.CancelFunc
+	s.hard, cut = context.WithCancel(writes)
+	defer cut()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(s.cfg.Drain, cut) })()
 	var writing, working sync.WaitGroup
 	writing.Go(func() { _ = s.store.Run(writes) }) // ends with writes, without an error
 	for _, l := range s.lanes {

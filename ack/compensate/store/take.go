@@ -27,8 +27,9 @@ type Delivery struct {
 
 // Bounds of one Take.
 const (
-	mostPerReader = 100 // deliveries of one reader
-	lookAhead     = 8   // due deliveries looked at for each reader wanted
+	mostPerReader = 100      // deliveries of one reader
+	lookAhead     = 8        // due deliveries looked at for each reader wanted
+	mostTaken     = 16 << 20 // bytes of records; one is always given
 )
 
 // Take gives this instance what is due for at most so many readers on a channel,
@@ -47,7 +48,7 @@ func (s *Store) Take(ctx context.Context, channel string, readers int) (taken []
 		if err != nil || !alive {
 			return err // who is not known to live would lose at once what it took
 		}
-		rows, err := tx.Query(ctx, takeSQL, channel, readers*lookAhead, readers, mostPerReader, s.me)
+		rows, err := tx.Query(ctx, takeSQL, channel, readers*lookAhead, readers, mostPerReader, s.me, mostTaken)
 		if err != nil {
 			return err
 		}
@@ -77,10 +78,13 @@ WITH due AS MATERIALIZED (
 ), chosen AS MATERIALIZED (
 	SELECT reader FROM due GROUP BY reader ORDER BY min(due), min(seq) LIMIT $3
 ), mine AS MATERIALIZED (
-	SELECT w.ce_id, w.device FROM chosen c CROSS JOIN LATERAL (
-		SELECT d.ce_id, d.device FROM newswire_compensate.deliveries d
-		WHERE d.reader = c.reader AND d.channel = $1 AND d.state = 'waiting' AND d.due <= now()
-		ORDER BY d.seq LIMIT $4) w
+	SELECT ce_id, device FROM (
+		SELECT w.ce_id, w.device, row_number() OVER (ORDER BY w.seq) AS n, sum(octet_length(r.value)) OVER (ORDER BY w.seq) AS bytes
+		FROM chosen c CROSS JOIN LATERAL (
+			SELECT d.ce_id, d.device, d.seq FROM newswire_compensate.deliveries d
+			WHERE d.reader = c.reader AND d.channel = $1 AND d.state = 'waiting' AND d.due <= now()
+			ORDER BY d.seq LIMIT $4) w JOIN newswire_compensate.records r ON r.ce_id = w.ce_id) x
+	WHERE bytes <= $6 OR n = 1
 ), taken AS (
 	UPDATE newswire_compensate.deliveries d SET state = 'taken', owner = $5
 	FROM mine m WHERE d.ce_id = m.ce_id AND d.channel = $1 AND d.device = m.device AND d.state || '' = 'waiting'
