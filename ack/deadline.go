@@ -2,6 +2,7 @@ package ack
 
 import (
 	"container/heap"
+	"fmt"
 	"time"
 
 	"newswire/fanout/journal"
@@ -67,13 +68,17 @@ func (l *Ledger) untilDue() time.Duration {
 	return max(0, time.Until(l.waits[0].due))
 }
 
-// fall acts on every deadline that has come.
-func (l *Ledger) fall(now time.Time, c Courier) {
-	for {
+// mostFalls is how many deadlines are acted on at a time: after a start all
+// fall together, and what they wake shall sleep again.
+const mostFalls = 256
+
+// fall acts on the deadlines that have come. The error is the journal's.
+func (l *Ledger) fall(now time.Time, c Courier) error {
+	for range mostFalls {
 		l.mu.Lock()
 		if !l.armed || len(l.waits) == 0 || l.waits[0].due.After(now) {
 			l.mu.Unlock()
-			return
+			return nil
 		}
 		w := heap.Pop(&l.waits).(wait)
 		of := w.readers
@@ -86,11 +91,17 @@ func (l *Ledger) fall(now time.Time, c Courier) {
 			continue
 		}
 		presence := c.Presence(due, l.cfg.Timeout) // not under the lock: it asks the pools
-		for _, again := range l.judge(w, due, presence, now) {
+		resends, err := l.judge(w, due, presence, now)
+		if err != nil {
+			return fmt.Errorf("judge message %d: %w", w.entry.seq, err)
+		}
+		for _, again := range resends {
 			c.Resend(w.entry.seq, again.n, again.readers)
 			l.m.retried(again.n, again.readers)
 		}
 	}
+	l.poke() // there may be more
+	return nil
 }
 
 // resend is an attempt to be made for some readers.
@@ -101,10 +112,15 @@ type resend struct {
 
 // judge decides for each reader whose deadline has come: wait on, send again,
 // or give up.
-func (l *Ledger) judge(w wait, due *roaring.Bitmap, p Presence, now time.Time) (again []resend) {
+func (l *Ledger) judge(w wait, due *roaring.Bitmap, p Presence, now time.Time) (again []resend, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := w.entry
+	if e.asleep {
+		if err := l.wakeLocked(e); err != nil {
+			return nil, err
+		}
+	}
 	for _, g := range e.groups(e.waiting(due)) { // acknowledgements may have come meanwhile
 		l.postponeLocked(w, &g, p, now)
 		if g.readers.IsEmpty() {
@@ -126,7 +142,7 @@ func (l *Ledger) judge(w wait, due *roaring.Bitmap, p Presence, now time.Time) (
 			}
 		}
 	}
-	return again
+	return again, nil
 }
 
 // postponeLocked takes those out of a group whose time has not come after all,

@@ -147,6 +147,7 @@ func (l *Ledger) load(now time.Time) error {
 				return err == nil, err
 			}
 			e.opened = now
+			e.sends, e.asleep = nil, len(e.sends) > 0 // until its deadline falls, or somebody comes back for it
 			l.insertLocked(e)
 			l.open = append(l.open, e)
 			l.countLocked(e)

@@ -44,7 +44,9 @@ func (l *Ledger) Run(ctx context.Context, c Courier) error {
 			l.wokeUp(now)
 		}
 		last = now
-		l.fall(now, c)
+		if err := l.fall(now, c); err != nil {
+			return err
+		}
 	}
 }
 

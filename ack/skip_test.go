@@ -203,7 +203,10 @@ func TestAccountOfAMillionReadersIsWrittenInPieces(t *testing.T) {
 		d.l.mu.Unlock()
 		want := e
 		d = d.restart(dir)
-		got := d.l.entries[seq]
+		d.l.mu.Lock()
+		defer d.l.mu.Unlock()
+		got, err := d.l.entryLocked(seq)
+		d.must(err)
 		got.opened = want.opened
 		if len(got.sends) != 450 || !got.sent.Equals(audience) || got.left != want.left {
 			t.Errorf("%d sends to %d readers, %d left", len(got.sends), got.sent.GetCardinality(), got.left)
