@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"encoding/binary"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,11 +14,28 @@ import (
 )
 
 // crowd is who is here, and to whom something is owed.
-type crowd struct{ here, owed *roaring.Bitmap }
+type crowd struct {
+	mu         sync.Mutex // guards the rest
+	here, owed *roaring.Bitmap
+}
 
-func (c *crowd) Connected() *roaring.Bitmap { return c.here.Clone() }
+func (c *crowd) Connected() *roaring.Bitmap {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.here.Clone()
+}
 
-func (c *crowd) Pending(of *roaring.Bitmap) *roaring.Bitmap { return roaring.And(c.owed, of) }
+func (c *crowd) Pending(of *roaring.Bitmap) *roaring.Bitmap {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return roaring.And(c.owed, of)
+}
+
+func (c *crowd) change(act func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	act()
+}
 
 // Who has not come for the TTL loses its tags, then is forgotten; who comes, or
 // stays connected, or is still owed something is not. A long stop of the engine
@@ -26,7 +44,7 @@ func TestReadersWhoStayAwayAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const ttl = 64 * time.Second
 		dir := t.TempDir()
-		who := &crowd{roaring.New(), roaring.New()}
+		who := &crowd{here: roaring.New(), owed: roaring.New()}
 		numbers := make(map[string]journal.Reader)
 		var e *engine
 		var stop func()
@@ -54,8 +72,10 @@ func TestReadersWhoStayAwayAreForgotten(t *testing.T) {
 			}
 			numbers[name] = edited.Reader
 		}
-		who.here.Add(uint32(numbers["connected"]))
-		who.owed.Add(uint32(numbers["owed"]))
+		who.change(func() {
+			who.here.Add(uint32(numbers["connected"]))
+			who.owed.Add(uint32(numbers["owed"]))
+		})
 		time.Sleep(ttl / 2)
 		end()
 		time.Sleep(10 * ttl) // the engine does not run
@@ -75,7 +95,7 @@ func TestReadersWhoStayAwayAreForgotten(t *testing.T) {
 		if _, sets, err := e.readers.Get("owed"); err != nil || len(sets.Follow)+len(sets.Mute) > 0 {
 			t.Errorf("who is owed something keeps %v, %v", sets, err)
 		}
-		who.owed.Clear()
+		who.change(who.owed.Clear)
 		time.Sleep(ttl + 4*ttl/seenParts) // Get was a visit
 		known("owed", false)
 		known("visitor", false)
