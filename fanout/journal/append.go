@@ -47,8 +47,7 @@ func (j *Journal) append(ctx context.Context, c Commit) error {
 	for i := range c.Messages {
 		m := &c.Messages[i]
 		j.placeLocked(Entry{Message: m})
-		it.update.setLarge(entryPlace(j.at.Head), records[i])
-		it.update.Set(idKey(m.ID), spaceEntries.Seq(j.at.Head)[1:])
+		it.add(placed{j.at.Head, m.ID, records[i]})
 		j.lastID = m.ID
 	}
 	j.setRowsLocked(it, c.Rows)
@@ -62,12 +61,11 @@ func (j *Journal) append(ctx context.Context, c Commit) error {
 // oneTransaction tells whether the records of a commit fit one transaction,
 // which is never torn.
 func oneTransaction(messages [][]byte, rows []Row) bool {
-	const keys = 1 + 8 + 1 + idBytes + 8 // of an entry; key and value of its ID
-	size, ops := 0, 2*len(messages)+len(rows)
+	size, ops := 0, len(rows)
 	for _, record := range messages {
-		pieces := len(record) / maxValue
-		size += keys + len(record) + (pieces+1)*(1+8+2)
-		ops += pieces + 1
+		bytes, count := placed{record: record}.cost()
+		size += bytes
+		ops += count
 	}
 	for _, r := range rows {
 		size += 1 + len(r.Key) + 1 + binary.MaxVarintLen64 + len(r.State)

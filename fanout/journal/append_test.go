@@ -163,8 +163,8 @@ func TestCommitsBeyondOneTransactionAreSpooled(t *testing.T) {
 	}{
 		{commit(1, 0x10, 7, maxTxnBytes/8), false},
 		{commit(1, 0x10, 8, maxTxnBytes/8), true},
-		{commit(1, 0x10, maxTxnOps/3, 10), false}, // an entry and an ID each, and room for a piece
-		{commit(1, 0x10, maxTxnOps/3+1, 10), true},
+		{commit(1, 0x10, maxTxnOps/2, 10), false}, // an entry and an ID each
+		{commit(1, 0x10, maxTxnOps/2+1, 10), true},
 		{ofRows(maxTxnOps), false},
 		{ofRows(maxTxnOps + 1), true},
 	} {

@@ -16,11 +16,11 @@ import (
 // that reading one message decompresses little (30 µs).
 const blockBytes = 32 << 10
 
-// block says what a block of a spooled commit holds: messages that follow one
-// another. The key of its record tells all of it.
+// block says what a block holds: messages that follow one another in a spooled
+// commit, or in a bundle. The key of its record tells all of it.
 type block struct {
-	first, last uint64 // their numbers in the commit
-	from        uint32 // the first one's ordinal in the transaction
+	first, last uint64 // their numbers among those that were stored together
+	from        ID     // of the first one
 }
 
 // at is where the block's record is.
@@ -28,12 +28,12 @@ func (b block) at(spool uint64) place {
 	key := spaceSpools.Seq(Seq(spool))
 	key = binary.BigEndian.AppendUint64(key, b.last) // first, so that a search for a message ends at its block
 	key = binary.BigEndian.AppendUint64(key, b.first)
-	key = binary.BigEndian.AppendUint32(key, b.from)
+	key = b.from.appendTo(key)
 	return place{key: key, stem: key}
 }
 
 // blockKeyBytes is the length of a block's key; those of pieces are longer.
-const blockKeyBytes = 1 + 8 + 8 + 8 + 4
+const blockKeyBytes = 1 + 8 + 8 + 8 + idBytes
 
 // blockOf reads the key of a block's record; whole is false for a piece's.
 func blockOf(key []byte) (spool uint64, b block, whole bool) {
@@ -43,7 +43,7 @@ func blockOf(key []byte) (spool uint64, b block, whole bool) {
 	return binary.BigEndian.Uint64(key[1:]), block{
 		last:  binary.BigEndian.Uint64(key[9:]),
 		first: binary.BigEndian.Uint64(key[17:]),
-		from:  binary.BigEndian.Uint32(key[25:]),
+		from:  idFromBytes(key[25:]),
 	}, len(key) == blockKeyBytes
 }
 
@@ -60,42 +60,61 @@ func (bs blocks) holding(n uint64) (b block, ok bool) {
 	return bs[i], true
 }
 
-// upto gives the last block that begins at or before an ordinal.
-func (bs blocks) upto(ordinal uint32) (b block, ok bool) {
-	i := sort.Search(len(bs), func(i int) bool { return bs[i].from > ordinal })
+// upto gives the last block that begins at or before an ID.
+func (bs blocks) upto(id ID) (b block, ok bool) {
+	i := sort.Search(len(bs), func(i int) bool { return bs[i].from.Compare(id) > 0 })
 	if i == 0 {
 		return block{}, false
 	}
 	return bs[i-1], true
 }
 
-// packed is a part of a block's way to the disk: some messages, compressed.
+// packed is a block on its way to the disk: some messages, compressed.
 type packed struct {
 	count uint64
-	from  uint32
+	from  ID
 	value []byte
 }
 
+// packer makes blocks of records.
+type packer struct {
+	list []packed
+	p    packed
+	raw  []byte
+}
+
+func (k *packer) add(id ID, record []byte) {
+	if k.p.count == 0 {
+		k.p.from = id
+	}
+	k.raw = appendBytes(k.raw, record)
+	k.p.count++
+	if len(k.raw) >= blockBytes {
+		k.cut()
+	}
+}
+
+func (k *packer) cut() {
+	if k.p.count > 0 {
+		k.p.value = compress(k.raw)
+		k.list = append(k.list, k.p)
+		k.p, k.raw = packed{}, k.raw[:0]
+	}
+}
+
 // pack makes blocks of messages.
-func pack(messages []Message) (list []packed, err error) {
-	var raw, record []byte
-	var p packed
+func pack(messages []Message) ([]packed, error) {
+	var k packer
+	var record []byte
 	for i := range messages {
+		var err error
 		if record, err = appendMessage(record[:0], &messages[i]); err != nil {
 			return nil, err
 		}
-		if p.count == 0 {
-			p.from = messages[i].ID.Ordinal
-		}
-		raw = appendBytes(raw, record)
-		p.count++
-		if len(raw) >= blockBytes || i == len(messages)-1 {
-			p.value = compress(raw)
-			list = append(list, p)
-			p, raw = packed{}, raw[:0]
-		}
+		k.add(messages[i].ID, record)
 	}
-	return list, nil
+	k.cut()
+	return k.list, nil
 }
 
 // room is what compress works in: several times as much as it makes.

@@ -3,11 +3,12 @@ package journal
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sort"
 )
 
-// extent is a spooled commit in the journal: its entries have their places
-// there, and their records stay where they were spooled.
+// extent is a spooled commit in the journal, or a bundle of small ones: its
+// entries have their places there, and their records are in blocks.
 type extent struct {
 	first         Seq
 	count         uint64
@@ -40,6 +41,15 @@ func decodeExtent(first Seq, b []byte) (extent, error) {
 // extents are those of a journal, in its order. A list is never changed, only
 // replaced, so a reading keeps the one that it began with.
 type extents []extent
+
+// with gives the list with more of them, in order.
+func (xs extents) with(more extents) extents {
+	for _, x := range more {
+		i := sort.Search(len(xs), func(i int) bool { return xs[i].first > x.first })
+		xs = slices.Insert(slices.Clone(xs), i, x)
+	}
+	return xs
+}
 
 // at gives the first extent that ends at or behind seq.
 func (xs extents) at(seq Seq) (x extent, ok bool) {

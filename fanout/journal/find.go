@@ -69,10 +69,9 @@ func (v View) findPlain(id ID, late bool) (Place, error) {
 	return Place{Seq: SeqOf(append([]byte{0}, value...)), Exact: bytes.Equal(key, idKey(id))}, nil
 }
 
-// findIn finds an ID within a spooled commit. Its messages are in one
-// transaction, so their ordinals tell them apart.
+// findIn finds an ID within an extent.
 func (j *Journal) findIn(x extent, id ID, oldest Seq) (Place, error) {
-	b, ok := x.blocks.upto(id.Ordinal)
+	b, ok := x.blocks.upto(id)
 	if !ok {
 		return Place{Gone: true}, nil // it began before the ID, so that part has gone
 	}

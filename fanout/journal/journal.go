@@ -61,6 +61,8 @@ type Journal struct {
 	confirmed atomic.Uint64 // LSN; stored by Run
 	hasWork   chan struct{} // holds one token while queue may be non-empty
 
+	bundleFrom int // fixed by Open
+
 	mu        sync.Mutex // guards the rest
 	source    Source
 	at        position              // of the last entry that has a place
@@ -110,7 +112,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 		}
 		return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, err)
 	}
-	j := &Journal{db: db, log: log, hasWork: make(chan struct{}, 1), oldest: 1, rows: make(map[string]pendingRow)}
+	j := &Journal{db: db, log: log, hasWork: make(chan struct{}, 1), oldest: 1, bundleFrom: bundleFrom, rows: make(map[string]pendingRow)}
 	j.m = newMetrics(reg, db)
 	if err := j.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal %q: %w", cfg.Dir, err), db.Close())

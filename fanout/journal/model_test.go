@@ -125,6 +125,7 @@ func (s *modelled) start(t *rapid.T) {
 		t.Fatal(err)
 	}
 	s.j = j
+	j.bundleFrom = rapid.IntRange(1, 8).Draw(t, "bundle from")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- j.Run(ctx) }()

@@ -66,6 +66,8 @@ func powerCutChild(dir string, unsynced bool) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	j.bundleFrom = 5
+
 	go func() {
 		fmt.Fprintln(os.Stderr, j.Run(ctx))
 		os.Exit(1)

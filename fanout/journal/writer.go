@@ -50,6 +50,9 @@ func decodePosition(b []byte) (position, error) {
 // item is one Append, Advance or Apply on its way to the disk.
 type item struct {
 	update   Update
+	messages []placed    // whose records are written with update; fixed by Append
+	size     int         // bytes that all of it writes
+	ops      int         // records that messages become, at most
 	rows     []Row       // of update: states that are in Journal.rows too
 	blocks   int         // of update: so many of the first of Journal.unwritten
 	states   []*rowBlock // of update
@@ -61,8 +64,9 @@ type item struct {
 // enqueueLocked hands it to Run and stamps it with the present position.
 func (j *Journal) enqueueLocked(it *item) {
 	it.after = j.at
+	it.size += it.update.size
 	j.queue = append(j.queue, it)
-	j.queued += it.update.size
+	j.queued += it.size
 	select {
 	case j.hasWork <- struct{}{}:
 	default: // the token is there already
@@ -164,37 +168,60 @@ func (j *Journal) wakeWritersLocked() {
 // leads to. Only a part of a spooled commit may take several: it counts for
 // nothing before the item that commits it.
 func (j *Journal) commit(batch []*item) error {
-	txn, size, ops := j.db.NewTransaction(true), 0, 0
-	defer func() { txn.Discard() }()
-	flush := func() error {
-		if err := txn.Commit(); err != nil {
+	for len(batch) > 0 {
+		n, size, ops := 0, 0, 0
+		for n < len(batch) {
+			size += batch[n].size
+			ops += batch[n].ops + len(batch[n].update.ops)
+			if n > 0 && (size > maxTxnBytes || ops > maxTxnOps) {
+				break
+			}
+			n++
+		}
+		if err := j.commitTogether(batch[:n]); err != nil {
 			return err
 		}
-		txn, size, ops = j.db.NewTransaction(true), 0, 0
-		return nil
+		batch = batch[n:]
 	}
-	for i, it := range batch {
-		fits := size+it.update.size <= maxTxnBytes && ops+len(it.update.ops) <= maxTxnOps
-		if !fits && ops > 0 {
-			if err := j.commitAt(txn, batch[i-1].after); err != nil {
+	return nil
+}
+
+// commitTogether writes items in one transaction, or one item in several.
+func (j *Journal) commitTogether(items []*item) error {
+	txn, size, ops := j.db.NewTransaction(true), 0, 0
+	defer func() { txn.Discard() }()
+	put := func(o op) error {
+		if size+o.size() > maxTxnBytes || ops >= maxTxnOps {
+			if err := txn.Commit(); err != nil {
 				return err
 			}
 			txn, size, ops = j.db.NewTransaction(true), 0, 0
 		}
-		for _, o := range it.update.ops {
-			if size+o.size() > maxTxnBytes || ops >= maxTxnOps {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-			if err := write(txn, o); err != nil {
-				return err
-			}
-			size += o.size()
-			ops++
+		size += o.size()
+		ops++
+		return write(txn, o)
+	}
+	var entries Update
+	made := j.place(&entries, items)
+	for _, o := range entries.ops {
+		if err := put(o); err != nil {
+			return err
 		}
 	}
-	return j.commitAt(txn, batch[len(batch)-1].after)
+	for _, it := range items {
+		for _, o := range it.update.ops {
+			if err := put(o); err != nil {
+				return err
+			}
+		}
+	}
+	if err := j.commitAt(txn, items[len(items)-1].after); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.extents = j.extents.with(made)
+	return nil
 }
 
 // commitAt commits txn together with the position it reaches.
@@ -226,7 +253,7 @@ func (j *Journal) written(batch []*item) {
 	last := batch[len(batch)-1].after
 	size := 0
 	for _, it := range batch {
-		size += it.update.size
+		size += it.size
 		if !it.queuedAt.IsZero() {
 			j.m.append.Observe(time.Since(it.queuedAt).Seconds())
 		}
