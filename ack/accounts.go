@@ -40,8 +40,12 @@ func (a *Accounts) Forget(r journal.Reader) {
 	a.Ledger.Forget(r)
 }
 
-// Routed writes what Open and Late have left to write.
-func (a *Accounts) Routed() error { return a.backlog.routed() }
+// Routed writes what Open and Late have left to write, and adds to u, which has
+// what Open added since the last call, how much that makes in all.
+func (a *Accounts) Routed(u *journal.Update) error {
+	a.Ledger.Routed(u)
+	return a.backlog.routed()
+}
 
 // Opened is Ledger.Opened.
 func (a *Accounts) Opened() journal.Seq { return max(a.Ledger.Opened(), a.backlog.last()) }

@@ -65,7 +65,7 @@ func (o *office) publish(backfilled bool, audience ...uint32) {
 		o.old = append(o.old, seq)
 	}
 	o.a.Open(&u, seq, &m, roaring.BitmapOf(audience...))
-	o.d.must(o.a.Routed())
+	o.d.must(o.a.Routed(&u))
 	o.d.apply(u)
 	o.ids[seq] = m.ID
 	for _, r := range audience {
@@ -81,7 +81,7 @@ func (o *office) late(r uint32, seqs []journal.Seq) {
 		o.owed[r][seq] = true
 	}
 	o.d.must(o.a.Late(journal.Reader(r), few))
-	o.d.must(o.a.Routed())
+	o.d.must(o.a.Routed(new(journal.Update)))
 }
 
 func (o *office) check() {
@@ -200,7 +200,7 @@ func TestNothingIsOwedToWhoWasForgotten(t *testing.T) {
 		o := &office{t: t, d: d, a: NewAccounts(d.l, b), ids: make(map[journal.Seq]journal.ID), owed: map[uint32]map[journal.Seq]bool{1: {}, 2: {}}}
 		o.publish(true, 1, 2)
 		o.a.Forget(1)
-		d.must(o.a.Routed())
+		d.must(o.a.Routed(new(journal.Update)))
 		o.owed[1] = map[journal.Seq]bool{}
 		o.check()
 		d.must(d.j.ApplySync(t.Context(), journal.Update{}))

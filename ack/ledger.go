@@ -209,7 +209,7 @@ func (l *Ledger) Open(u *journal.Update, seq journal.Seq, m *journal.Message, au
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.passBlocksLocked(seq)
-	l.openedLocked(u, seq, audience, now)
+	l.openedLocked(seq, audience, now)
 	if audience.IsEmpty() {
 		l.historyLocked(u, seq, m, nil)
 		return

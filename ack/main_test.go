@@ -227,6 +227,7 @@ func (d *desk) place(u *journal.Update, audience ...uint32) (journal.Seq, journa
 	}
 	seq := d.j.Head()
 	d.l.Open(u, seq, &c.Messages[0], roaring.BitmapOf(audience...))
+	d.l.Routed(u)
 	return seq, id
 }
 

@@ -39,8 +39,8 @@ type expired struct {
 	Forgotten uint64 `json:"forgotten"`
 }
 
-// openedLocked counts a message in.
-func (l *Ledger) openedLocked(u *journal.Update, seq journal.Seq, audience *roaring.Bitmap, now time.Time) {
+// openedLocked counts a message in; Routed writes the count.
+func (l *Ledger) openedLocked(seq journal.Seq, audience *roaring.Bitmap, now time.Time) {
 	t := &l.totals
 	if t.Since.IsZero() {
 		t.Since = now.UTC()
@@ -51,7 +51,14 @@ func (l *Ledger) openedLocked(u *journal.Update, seq journal.Seq, audience *roar
 		t.Accounts++
 		t.Pairs += n
 	}
-	storeTotals(u, keyOpened, t)
+}
+
+// Routed adds to u, which has what Open added since the last call, how much that
+// makes in all.
+func (l *Ledger) Routed(u *journal.Update) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	storeTotals(u, keyOpened, l.totals)
 }
 
 // expire counts a message out; e is nil when nobody got it.

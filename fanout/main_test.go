@@ -79,7 +79,7 @@ func (r *recorder) Late(reader journal.Reader, seqs *roaring.Bitmap) error {
 	return nil
 }
 
-func (r *recorder) Routed() error { return nil }
+func (r *recorder) Routed(*journal.Update) error { return nil }
 
 func (r *recorder) Open(u *journal.Update, seq journal.Seq, m *journal.Message, audience *roaring.Bitmap) {
 	u.Set(journal.SpaceAudience.Seq(seq), nil)

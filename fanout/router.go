@@ -39,9 +39,10 @@ type Ledger interface {
 	// Late gives a reader who follows something for the first time backfilled
 	// messages that were routed before that.
 	Late(r journal.Reader, seqs *roaring.Bitmap) error
-	// Routed is called before it is recorded how far everything is routed: it
-	// writes what Open and Late have left to write.
-	Routed() error
+	// Routed is called before it is recorded how far everything is routed, with
+	// the update that Open added to since the last call and that will be written
+	// now: it writes what Open and Late have left to write.
+	Routed(u *journal.Update) error
 }
 
 // Pools carry messages to the readers who are connected.
@@ -284,7 +285,7 @@ func (r *Router) collect(ctx context.Context, joins <-chan *join) error {
 			return nil
 		}
 		u.Set(journal.SpaceRouted.Key(), binary.BigEndian.AppendUint64(nil, uint64(at)))
-		err := r.ledger.Routed()
+		err := r.ledger.Routed(&u)
 		if err == nil {
 			err = r.j.Apply(ctx, u, nil)
 		}
