@@ -329,6 +329,39 @@ func TestTheOtherInstanceTakesOver(t *testing.T) {
 	second.kill()
 }
 
+// A machine that sleeps, or a process that is stopped, wakes up believing that it
+// still has what others have taken over.
+func TestAnInstanceThatSleptSendsNothingTwice(t *testing.T) {
+	g := newGround(t)
+	p := newProviders(t)
+	n := amount("NEWSWIRE_TEST_SLEEP_RECORDS", 2_000)
+	const readers = 100
+	g.phones(readers)
+	sleeper := startInstance(t, g.spec(p))
+	g.load(1, n, readers)
+	for round := range 3 {
+		part := n * (round + 1) / 10
+		g.longUntil("a part is sent", func() bool { _, ids := p.repeats("sms"); return ids > part })
+		if err := sleeper.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		if round == 0 {
+			startInstance(t, g.spec(p))
+		}
+		// Its lease is over when the other has taken from it whatever it had.
+		g.longUntil("its deliveries are taken over", func() bool {
+			return pgtest.Value[int](g.db, `SELECT count(*)::int FROM newswire_compensate.deliveries d JOIN newswire_compensate.instances i ON i.id = d.owner
+				WHERE d.state IN ('taken', 'claimed') AND i.seen_at < now() - interval '2 seconds'`) == 0 &&
+				pgtest.Value[int](g.db, `SELECT count(*)::int FROM newswire_compensate.instances WHERE seen_at < now() - interval '2 seconds'`) > 0
+		})
+		if err := sleeper.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.longUntil("all settled", g.settled(n))
+	t.Logf("%d records, %d in doubt", n, g.check(p, n))
+}
+
 // longUntil is until for loads.
 func (g *ground) longUntil(what string, holds func() bool) {
 	g.t.Helper()

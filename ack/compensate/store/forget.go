@@ -15,7 +15,7 @@ import (
 // way at this moment is not called back. Without the tables there is nothing to
 // forget.
 func (s *Store) Forget(ctx context.Context, reader string) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := s.transaction(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `INSERT INTO newswire_compensate.forgotten (reader) VALUES ($1)
 			ON CONFLICT (reader) DO UPDATE SET at = now()`, reader); err != nil {
 			return err

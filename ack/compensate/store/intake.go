@@ -41,7 +41,7 @@ type Intake struct {
 // were cancelled before they came are settled at once, and what they replace (a
 // publish by its correct, everything by its retract) waits no longer.
 func (s *Store) Add(ctx context.Context, records []Record) (done Intake, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = s.transaction(ctx, func(tx pgx.Tx) error {
 		fresh, err := insertRecords(ctx, tx, records)
 		if err != nil {
 			return err
@@ -181,7 +181,7 @@ func (s *Store) Cancel(ctx context.Context, all []Cancellation) (stopped int, er
 	for i, c := range all {
 		ids[i], causes[i] = c.CeID, c.Cause
 	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = s.transaction(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `INSERT INTO newswire_compensate.cancelled (ce_id, cause)
 			SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT (ce_id) DO NOTHING`, ids, causes); err != nil {
 			return err
@@ -213,7 +213,7 @@ var reopenable = []string{"permanent", "gone"}
 // stale waits again, what is new is added, and the rest stays as it is. It says
 // how many were opened.
 func (s *Store) Reopen(ctx context.Context, records []Record) (opened int, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = s.transaction(ctx, func(tx pgx.Tx) error {
 		opened = 0
 		for _, r := range records {
 			if len(r.Targets) == 0 {

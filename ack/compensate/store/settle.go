@@ -92,7 +92,7 @@ func (s *Store) settleAll(ctx context.Context, all []Settled) ([]bool, error) {
 		states, reasons, details, provided = append(states, o.State), append(reasons, o.Reason), append(details, o.Detail), append(provided, o.ProviderID)
 	}
 	written := make([]bool, len(all))
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := s.transaction(ctx, func(tx pgx.Tx) error {
 		// What others held for doubtful, because this instance was slow, has its outcome now.
 		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d
 			SET state = n.state, reason = n.reason, detail = n.detail, provider_id = n.provider_id, settled_at = now()

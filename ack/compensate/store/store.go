@@ -77,6 +77,13 @@ func New(cfg Config) (*Store, error) {
 	return s, nil
 }
 
+// transaction runs f in one. The server ends it when this process does not go on
+// with it for a lease: a process that was stopped must not keep its locks.
+func (s *Store) transaction(ctx context.Context, f func(pgx.Tx) error) error {
+	begin := fmt.Sprintf("BEGIN; SET LOCAL idle_in_transaction_session_timeout = %d", s.lease.Milliseconds())
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: begin}, f)
+}
+
 // Close ends every connection, behind Run.
 func (s *Store) Close() { s.pool.Close() }
 
@@ -132,7 +139,7 @@ func (s *Store) beat(ctx context.Context) error {
 
 // Leave gives back what was taken and not claimed, when this instance ends.
 func (s *Store) Leave(ctx context.Context) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	return s.transaction(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries SET state = 'waiting', owner = NULL
 			WHERE owner = $1 AND state = 'taken'`, s.me); err != nil {
 			return fmt.Errorf("give back deliveries: %w", err)

@@ -37,7 +37,7 @@ const (
 // given a reader's deliveries on that channel until all of these are settled or
 // put back; so each reader's order holds over instances.
 func (s *Store) Take(ctx context.Context, channel string, readers int) (taken []Delivery, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = s.transaction(ctx, func(tx pgx.Tx) error {
 		// One at a time: two who look at once could divide a reader.
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('newswire_compensate.take.' || $1, 0))`, channel); err != nil {
 			return err
@@ -54,15 +54,39 @@ func (s *Store) Take(ctx context.Context, channel string, readers int) (taken []
 		}
 		taken, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (d Delivery, err error) {
 			d.Channel = channel
-			err = row.Scan(&d.CeID, &d.Device, &d.Reader, &d.Article, &d.Action, &d.Urgent, &d.Attempts, &d.Expires, &d.Received, &d.Bundle, &d.Told, &d.Value)
+			err = row.Scan(&d.CeID, &d.Device, &d.Reader, &d.Article, &d.Action, &d.Urgent, &d.Attempts, &d.Expires, &d.Received, &d.Bundle, &d.Told)
 			return d, err
 		})
 		return err
 	})
+	if err == nil {
+		err = s.values(ctx, taken)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("take deliveries of channel %s: %w", channel, err)
 	}
 	return taken, nil
+}
+
+// values fetches the records of deliveries: apart from taking them, so that no
+// lock is held while megabytes are on their way.
+func (s *Store) values(ctx context.Context, taken []Delivery) error {
+	if len(taken) == 0 {
+		return nil
+	}
+	ids, _ := keys(taken)
+	rows, err := s.pool.Query(ctx, `SELECT ce_id, value FROM newswire_compensate.records WHERE ce_id = ANY($1)`, ids)
+	if err != nil {
+		return err
+	}
+	of := make(map[string][]byte, len(taken))
+	var id string
+	var value []byte
+	_, err = pgx.ForEachRow(rows, []any{&id, &value}, func() error { of[id], value = value, nil; return nil })
+	for i := range taken {
+		taken[i].Value = of[taken[i].CeID]
+	}
+	return err
 }
 
 // The state of a row that is known by its key is compared as an expression, here
@@ -92,8 +116,7 @@ WITH due AS MATERIALIZED (
 )
 SELECT t.ce_id, t.device, t.reader, t.article, r.action, t.urgent, t.attempts, t.expires_at, r.received_at, t.bundle,
 	EXISTS (SELECT FROM newswire_compensate.deliveries p WHERE p.reader = t.reader AND p.channel = $1 AND p.device = t.device
-		AND p.article = t.article AND p.seq < t.seq AND p.state IN ('sent', 'doubtful')),
-	r.value
+		AND p.article = t.article AND p.seq < t.seq AND p.state IN ('sent', 'doubtful'))
 FROM taken t JOIN newswire_compensate.records r USING (ce_id) ORDER BY t.seq`
 
 // Again says when what was put back is due, and how.
@@ -111,7 +134,7 @@ func (s *Store) PutBack(ctx context.Context, ds []Delivery, again Again) error {
 		return nil
 	}
 	ids, devices := keys(ds)
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := s.transaction(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries d SET state = 'waiting', owner = NULL, due = $4, reason = $5,
 				bundle = CASE WHEN d.state = 'claimed' AND NOT $7 THEN NULL ELSE d.bundle END
 			FROM unnest($2::text[], $3::bigint[]) AS n (ce_id, device)

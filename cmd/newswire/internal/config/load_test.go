@@ -236,6 +236,38 @@ func sample(t reflect.Type) string {
 	return "17"
 }
 
+func TestChannelsPrintAndLoadAgain(t *testing.T) {
+	const text = least + `compensate:
+  channels:
+    webhook: {url: 'https://x.example/', secret_files: [secret], http: {timeout: 3s}, policy: {per_hour: 6, any_time: false}}
+    sms: {url: 'https://y.example/', body: '{}', headers: {X-A: b}, policy: {backend_only: false}}
+  routes: [{tags: ["*"], steps: [[webhook], [sms]], expiry: 1h}]
+  texts: {default: {title: "{{.data.title}}"}, de: {digest_title: x}}
+`
+	first, err := load(t, text, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := load(t, first.Effective(), nil, nil)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, first.Effective())
+	}
+	if a, b := first.Effective(), second.Effective(); a != b {
+		t.Errorf("printed\n%s\nand then\n%s", a, b)
+	}
+	m := second.Compensate
+	rules := m.Rules()
+	if w := rules.Channels["webhook"]; w.PerHour != 6 || w.AnyTime || !w.Corrections || rules.Channels["sms"].Corrections {
+		t.Errorf("rules are %+v", rules.Channels)
+	}
+	if all := m.Channels.Configured(); len(all) != 2 || all[0].Name != "sms" || all[0].OnlyBackend() || all[1].OnlyBackend() {
+		t.Errorf("configured: %+v", all)
+	}
+	if m.Channels.Webhook.HTTP.Timeout != 3*time.Second || rules.Routes[0].Expiry != time.Hour || rules.Texts[""].Title == "" || rules.Texts["de"].DigestTitle != "x" {
+		t.Errorf("loaded %+v", m)
+	}
+}
+
 func TestEveryKeyHasItsVariable(t *testing.T) {
 	seen := make(map[string]string)
 	for _, s := range settings() {
