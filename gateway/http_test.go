@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"newswire/gateway/browser"
@@ -209,5 +212,33 @@ func TestSiteIsServedBesideTheGateway(t *testing.T) {
 	}
 	if got := r.ask("", "GET", "/v1/none", ""); got.status != 404 {
 		t.Errorf("what begins with /v1/ is answered %d by the site, want 404", got.status)
+	}
+}
+
+func TestAReaderIsForgottenWithItsDevicesOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	var away atomic.Bool
+	var told atomic.Int32
+	r := newRig(t, func(s *settings) {
+		s.Forget = func(_ context.Context, reader string) error {
+			if away.Load() {
+				return errors.New("the database is away")
+			}
+			if reader != "u1" {
+				t.Errorf("asked to forget %q", reader)
+			}
+			told.Add(1)
+			return nil
+		}
+	})
+	r.ask("u1", "PUT", "/v1/subscriptions", `{"follow":["a"]}`)
+	away.Store(true)
+	wantProblem(t, r.ask("u1", "DELETE", "/v1/subscriptions", ""), 503, "unavailable")
+	if got := r.ask("u1", "GET", "/v1/subscriptions", ""); !strings.Contains(got.body, `"a"`) {
+		t.Errorf("half forgotten: %s", got.body)
+	}
+	away.Store(false)
+	if got := r.ask("u1", "DELETE", "/v1/subscriptions", ""); got.status != 204 || told.Load() != 1 {
+		t.Errorf("forgotten: %d %s, the devices %d times", got.status, got.body, told.Load())
 	}
 }

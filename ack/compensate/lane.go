@@ -178,7 +178,6 @@ func (l *lane) settle(ds []store.Delivery, state string, r channel.Result) {
 		for {
 			err := l.s.store.Settle(store.Settled{Delivery: d, State: state, Reason: storable(r.Reason), Detail: storable(r.Detail), ProviderID: storable(r.ProviderID)})
 			if err == nil {
-				l.s.metrics.outcomes.WithLabelValues(l.name, state, r.Reason).Inc()
 				break
 			}
 			l.s.log.Warn("outcome not written", "channel", l.name, "ce_id", d.CeID, "outcome", state, "err", err)

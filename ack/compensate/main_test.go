@@ -295,6 +295,21 @@ func (r *running) ask(t testing.TB, method, path, token string, body any) (int, 
 	return resp.StatusCode, got
 }
 
+// tells waits until the metrics have a line.
+func (r *running) tells(g *ground, line string) {
+	g.t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	g.until("the metrics tell "+line, func() bool {
+		resp, err := client.Get("http://" + r.addrs.Admin + "/metrics")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		return err == nil && strings.Contains(string(text), line+"\n")
+	})
+}
+
 func one(name string, p *phone) map[string]channel.Channel {
 	return map[string]channel.Channel{name: p}
 }

@@ -63,13 +63,15 @@ func New(cfg Config) (*Service, error) {
 	if err = errors.Join(err, policyErr); err != nil {
 		return nil, err
 	}
-	st, err := store.New(store.Config{DSN: cfg.DSN, Name: instance(), Lease: cfg.Lease})
+	s := &Service{
+		cfg: cfg, policy: rules, log: cfg.Log, started: time.Now(),
+		metrics: newMetrics(cfg.Registry, cfg.names()),
+	}
+	s.store, err = store.New(store.Config{DSN: cfg.DSN, Name: instance(), Lease: cfg.Lease, Ended: func(what store.Ended, n int) {
+		s.metrics.outcomes.WithLabelValues(what.Channel, what.State, what.Reason).Add(float64(n))
+	}})
 	if err != nil {
 		return nil, err
-	}
-	s := &Service{
-		cfg: cfg, policy: rules, store: st, log: cfg.Log, started: time.Now(),
-		metrics: newMetrics(cfg.Registry, cfg.names()),
 	}
 	s.state.database, s.state.kafka = errNotAsked, errNotAsked
 	transport := cfg.Kafka.transport()

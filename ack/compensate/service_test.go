@@ -53,7 +53,7 @@ func TestWhatIsCancelledIsNotSent(t *testing.T) {
 	p.answer(func(channel.Device, channel.Notification) channel.Result {
 		return channel.Result{Outcome: channel.Temporary, Reason: "busy", RetryAfter: time.Second}
 	})
-	g.run(g.config(one("webhook", p)))
+	s := g.run(g.config(one("webhook", p)))
 	g.until("the cancellation is known", func() bool {
 		return pgtest.Value[int](g.db, `SELECT count(*)::int FROM newswire_compensate.cancelled`) == 1
 	})
@@ -64,6 +64,8 @@ func TestWhatIsCancelledIsNotSent(t *testing.T) {
 	if got := g.states(waits.ceID()); !slices.Equal(got, []string{"webhook cancelled retracted"}) {
 		t.Errorf("the second ended as %v", got)
 	}
+	s.tells(g, `newswire_compensate_outcomes_total{channel="webhook",outcome="cancelled",reason="retracted"} 1`)
+	s.tells(g, `newswire_compensate_outcomes_total{channel="webhook",outcome="cancelled",reason="acked"} 1`)
 	for _, c := range p.calls() {
 		if c.n.CeID == before.ceID() {
 			t.Error("what was cancelled before it came was sent")
@@ -131,6 +133,11 @@ func TestOutcomesOfAProvider(t *testing.T) {
 	if len(dead) != 1 || dead[0].Key != "refused" || dead[0].Headers[headerCause] != "too_big" || dead[0].Headers[headerChannel] != "push" || len(dead[0].Value) == 0 {
 		t.Errorf("dead letters: %+v", dead)
 	}
+	s.tells(g, `newswire_compensate_outcomes_total{channel="push",outcome="doubtful",reason="timeout"} 1`)
+	s.tells(g, `newswire_compensate_outcomes_total{channel="push",outcome="sent",reason=""} 3`)
+	s.tells(g, `newswire_compensate_outcomes_total{channel="none",outcome="no_device",reason=""} 1`)
+	s.tells(g, `newswire_compensate_doubtful 1`)
+	s.tells(g, `newswire_compensate_lag 0`)
 	if got := g.outcome(record{n: 100, reader: "nobody"}.ceID()); got != "no_device" {
 		t.Errorf("a reader without devices ended as %q", got)
 	}

@@ -33,11 +33,8 @@ func (s *Service) tend(ctx context.Context) {
 				l.hurry()
 			}
 		}
-		stale, err := s.store.Expire(ctx)
+		_, err = s.store.Expire(ctx)
 		s.complain("stale deliveries not settled", err)
-		for name, n := range stale {
-			s.metrics.outcomes.WithLabelValues(name, stateExpired, "").Add(float64(n))
-		}
 		if now := time.Now(); now.Sub(recovered) > s.cfg.Lease/3 {
 			recovered = now
 			s.recover(ctx, dedupes)

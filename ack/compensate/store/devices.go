@@ -34,7 +34,7 @@ func (s *Store) Register(ctx context.Context, d Device) (Device, error) {
 		d.Keys = map[string]string{}
 	}
 	var kept Device
-	err := s.transaction(ctx, func(tx pgx.Tx) error {
+	err := s.transaction(ctx, func(tx *transaction) error {
 		rows, err := tx.Query(ctx, `INSERT INTO newswire_compensate.devices AS d
 				(reader, channel, address, keys, language, time_zone, quiet_from, quiet_to)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)

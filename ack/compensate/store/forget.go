@@ -15,7 +15,7 @@ import (
 // way at this moment is not called back. Without the tables there is nothing to
 // forget.
 func (s *Store) Forget(ctx context.Context, reader string) error {
-	err := s.transaction(ctx, func(tx pgx.Tx) error {
+	err := s.transaction(ctx, func(tx *transaction) error {
 		if _, err := tx.Exec(ctx, `INSERT INTO newswire_compensate.forgotten (reader) VALUES ($1)
 			ON CONFLICT (reader) DO UPDATE SET at = now()`, reader); err != nil {
 			return err
@@ -26,7 +26,7 @@ func (s *Store) Forget(ctx context.Context, reader string) error {
 		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries
 			SET state = 'cancelled', reason = 'forgotten', settled_at = now(), owner = NULL
 			WHERE reader = $1 AND state IN ('waiting', 'taken', 'claimed') AND state = 'waiting'
-			RETURNING ce_id`, reader)
+			RETURNING ce_id, channel, state, reason`, reader)
 		_, err = closeReturned(ctx, tx, rows, err)
 		return err
 	})

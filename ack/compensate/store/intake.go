@@ -41,7 +41,7 @@ type Intake struct {
 // were cancelled before they came are settled at once, and what they replace (a
 // publish by its correct, everything by its retract) waits no longer.
 func (s *Store) Add(ctx context.Context, records []Record) (done Intake, err error) {
-	err = s.transaction(ctx, func(tx pgx.Tx) error {
+	err = s.transaction(ctx, func(tx *transaction) error {
 		fresh, err := insertRecords(ctx, tx, records)
 		if err != nil {
 			return err
@@ -115,7 +115,7 @@ func insertRecords(ctx context.Context, tx pgx.Tx, records []Record) ([]placed, 
 
 // supersede settles what waits and is out of date by a newer record of the same
 // reader and article.
-func supersede(ctx context.Context, tx pgx.Tx, fresh []placed) error {
+func supersede(ctx context.Context, tx *transaction, fresh []placed) error {
 	var readers, articles, states []string
 	var seqs []int64
 	for _, r := range fresh {
@@ -132,10 +132,10 @@ func supersede(ctx context.Context, tx pgx.Tx, fresh []placed) error {
 	if len(readers) == 0 {
 		return nil
 	}
-	rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d SET state = n.state, settled_at = now(), owner = NULL
+	rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d SET state = n.state, reason = '', settled_at = now(), owner = NULL
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS n (reader, article, state, seq)
 		WHERE d.reader = n.reader AND d.article = n.article AND d.seq < n.seq AND d.state = 'waiting'
-		RETURNING d.ce_id`, readers, articles, states, seqs)
+		RETURNING d.ce_id, d.channel, d.state, d.reason`, readers, articles, states, seqs)
 	_, err = closeReturned(ctx, tx, rows, err)
 	return err
 }
@@ -181,7 +181,7 @@ func (s *Store) Cancel(ctx context.Context, all []Cancellation) (stopped int, er
 	for i, c := range all {
 		ids[i], causes[i] = c.CeID, c.Cause
 	}
-	err = s.transaction(ctx, func(tx pgx.Tx) error {
+	err = s.transaction(ctx, func(tx *transaction) error {
 		if _, err := tx.Exec(ctx, `INSERT INTO newswire_compensate.cancelled (ce_id, cause)
 			SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT (ce_id) DO NOTHING`, ids, causes); err != nil {
 			return err
@@ -197,12 +197,12 @@ func (s *Store) Cancel(ctx context.Context, all []Cancellation) (stopped int, er
 
 // cancelOpen settles those deliveries of the ids that wait and are cancelled.
 // What is taken meets its cancellation when it is claimed.
-func cancelOpen(ctx context.Context, tx pgx.Tx, ids []string) (int, error) {
+func cancelOpen(ctx context.Context, tx *transaction, ids []string) (int, error) {
 	rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d
 		SET state = 'cancelled', reason = c.cause, settled_at = now(), owner = NULL
 		FROM newswire_compensate.cancelled c
 		WHERE c.ce_id = ANY($1) AND d.ce_id = c.ce_id AND d.state || '' = 'waiting'
-		RETURNING d.ce_id`, ids)
+		RETURNING d.ce_id, d.channel, d.state, d.reason`, ids)
 	return closeReturned(ctx, tx, rows, err)
 }
 
@@ -213,7 +213,7 @@ var reopenable = []string{"permanent", "gone"}
 // stale waits again, what is new is added, and the rest stays as it is. It says
 // how many were opened.
 func (s *Store) Reopen(ctx context.Context, records []Record) (opened int, err error) {
-	err = s.transaction(ctx, func(tx pgx.Tx) error {
+	err = s.transaction(ctx, func(tx *transaction) error {
 		opened = 0
 		for _, r := range records {
 			if len(r.Targets) == 0 {

@@ -92,7 +92,7 @@ func (s *Store) settleAll(ctx context.Context, all []Settled) ([]bool, error) {
 		states, reasons, details, provided = append(states, o.State), append(reasons, o.Reason), append(details, o.Detail), append(provided, o.ProviderID)
 	}
 	written := make([]bool, len(all))
-	err := s.transaction(ctx, func(tx pgx.Tx) error {
+	err := s.transaction(ctx, func(tx *transaction) error {
 		// What others held for doubtful, because this instance was slow, has its outcome now.
 		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d
 			SET state = n.state, reason = n.reason, detail = n.detail, provider_id = n.provider_id, settled_at = now()
@@ -100,19 +100,27 @@ func (s *Store) settleAll(ctx context.Context, all []Settled) ([]bool, error) {
 				AS n (ce_id, channel, device, state, reason, detail, provider_id)
 			WHERE d.ce_id = n.ce_id AND d.channel = n.channel AND d.device = n.device
 			AND d.owner IS NOT DISTINCT FROM $8 AND d.state || '' IN ('taken', 'claimed', 'doubtful')
-			RETURNING d.ce_id`, ids, channels, devices, states, reasons, details, provided, s.me)
+			RETURNING d.ce_id, d.channel, d.state, d.reason`, ids, channels, devices, states, reasons, details, provided, s.me)
 		_, err = closeReturned(ctx, tx, rows, err)
 		return err
 	})
 	return written, err
 }
 
-// closeReturned closes the records whose ids a statement returned, and counts them.
-func closeReturned(ctx context.Context, tx pgx.Tx, rows pgx.Rows, err error) (int, error) {
+// closeReturned closes the records whose deliveries a statement has settled and
+// returned, and counts these.
+func closeReturned(ctx context.Context, tx *transaction, rows pgx.Rows, err error) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	var ids []string
+	var id string
+	var what Ended
+	_, err = pgx.ForEachRow(rows, []any{&id, &what.Channel, &what.State, &what.Reason}, func() error {
+		ids = append(ids, id)
+		tx.ended[what]++
+		return nil
+	})
 	if err != nil || len(ids) == 0 {
 		return 0, err
 	}

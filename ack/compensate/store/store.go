@@ -23,6 +23,8 @@ type Config struct {
 	Name     string        // of this instance, for people
 	Lease    time.Duration // an instance that was not seen for so long has lost what it took; 0 means 15s
 	MaxConns int32         // 0 means 8
+
+	Ended func(what Ended, n int) // is told of every outcome once it is durable; nil: nobody is
 }
 
 // Store is one instance's access to the tables. It is safe for concurrent use;
@@ -32,6 +34,7 @@ type Store struct {
 	me    [16]byte      // fixed: this process's life
 	name  string        // fixed
 	lease time.Duration // fixed
+	ended func(Ended, int)
 
 	claims  *batcher[claimAsk, bool] // fixed
 	settles *batcher[Settled, bool]  // fixed
@@ -67,7 +70,7 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare connections to compensate.postgres.dsn: %w", err)
 	}
-	s := &Store{pool: pool, name: cfg.Name, lease: cfg.Lease}
+	s := &Store{pool: pool, name: cfg.Name, lease: cfg.Lease, ended: cfg.Ended}
 	rand.Read(s.me[:]) // never fails: without randomness the process ends
 	if s.lease == 0 {
 		s.lease = defaultLease
@@ -77,11 +80,35 @@ func New(cfg Config) (*Store, error) {
 	return s, nil
 }
 
+// Ended counts deliveries that have got their outcome.
+type Ended struct {
+	Channel string
+	State   string
+	Reason  string
+}
+
+// transaction is one of the database's, with what ends by it.
+type transaction struct {
+	pgx.Tx
+	ended map[Ended]int
+}
+
 // transaction runs f in one. The server ends it when this process does not go on
 // with it for a lease: a process that was stopped must not keep its locks.
-func (s *Store) transaction(ctx context.Context, f func(pgx.Tx) error) error {
+func (s *Store) transaction(ctx context.Context, f func(*transaction) error) error {
 	begin := fmt.Sprintf("BEGIN; SET LOCAL idle_in_transaction_session_timeout = %d", s.lease.Milliseconds())
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: begin}, f)
+	one := &transaction{ended: make(map[Ended]int)}
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error {
+		one.Tx = tx
+		return f(one)
+	})
+	if err != nil || s.ended == nil {
+		return err
+	}
+	for what, n := range one.ended {
+		s.ended(what, n)
+	}
+	return nil
 }
 
 // Close ends every connection, behind Run.
@@ -139,7 +166,7 @@ func (s *Store) beat(ctx context.Context) error {
 
 // Leave gives back what was taken and not claimed, when this instance ends.
 func (s *Store) Leave(ctx context.Context) error {
-	return s.transaction(ctx, func(tx pgx.Tx) error {
+	return s.transaction(ctx, func(tx *transaction) error {
 		if _, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries SET state = 'waiting', owner = NULL
 			WHERE owner = $1 AND state = 'taken'`, s.me); err != nil {
 			return fmt.Errorf("give back deliveries: %w", err)

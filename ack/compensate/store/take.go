@@ -37,7 +37,7 @@ const (
 // given a reader's deliveries on that channel until all of these are settled or
 // put back; so each reader's order holds over instances.
 func (s *Store) Take(ctx context.Context, channel string, readers int) (taken []Delivery, err error) {
-	err = s.transaction(ctx, func(tx pgx.Tx) error {
+	err = s.transaction(ctx, func(tx *transaction) error {
 		// One at a time: two who look at once could divide a reader.
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('newswire_compensate.take.' || $1, 0))`, channel); err != nil {
 			return err
@@ -134,7 +134,7 @@ func (s *Store) PutBack(ctx context.Context, ds []Delivery, again Again) error {
 		return nil
 	}
 	ids, devices := keys(ds)
-	err := s.transaction(ctx, func(tx pgx.Tx) error {
+	err := s.transaction(ctx, func(tx *transaction) error {
 		_, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries d SET state = 'waiting', owner = NULL, due = $4, reason = $5,
 				bundle = CASE WHEN d.state = 'claimed' AND NOT $7 THEN NULL ELSE d.bundle END
 			FROM unnest($2::text[], $3::bigint[]) AS n (ce_id, device)

@@ -21,7 +21,7 @@ type Recovered struct {
 // Recover takes over from instances that are gone. dedupes names the channels
 // where a repeat does no harm.
 func (s *Store) Recover(ctx context.Context, dedupes []string) (r Recovered, err error) {
-	err = s.transaction(ctx, func(tx pgx.Tx) error {
+	err = s.transaction(ctx, func(tx *transaction) error {
 		tag, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries SET state = 'waiting', owner = NULL
 			WHERE state = 'taken' AND owner NOT IN `+live, s.lease.Seconds())
 		if err != nil {
@@ -36,7 +36,7 @@ func (s *Store) Recover(ctx context.Context, dedupes []string) (r Recovered, err
 		r.Repeated = int(tag.RowsAffected())
 		// The owner stays written: should it only have slept, its outcome still counts.
 		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries SET state = 'doubtful', reason = 'lost', settled_at = now()
-			WHERE state = 'claimed' AND NOT channel = ANY($2) AND owner NOT IN `+live+` RETURNING ce_id`, s.lease.Seconds(), dedupes)
+			WHERE state = 'claimed' AND NOT channel = ANY($2) AND owner NOT IN `+live+` RETURNING ce_id, channel, state, reason`, s.lease.Seconds(), dedupes)
 		r.Doubtful, err = closeReturned(ctx, tx, rows, err)
 		return err
 	})
@@ -49,34 +49,21 @@ func (s *Store) Recover(ctx context.Context, dedupes []string) (r Recovered, err
 // Bounds of one statement of housekeeping.
 const mostTended = 1000
 
-// Expire settles what has become stale while it waited, channel by channel.
-func (s *Store) Expire(ctx context.Context) (stale map[string]int, err error) {
-	stale = make(map[string]int)
-	err = s.transaction(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d SET state = 'expired', settled_at = now(), owner = NULL
+// Expire settles what has become stale while it waited, and counts it. What may
+// have arrived by an earlier attempt is in doubt.
+func (s *Store) Expire(ctx context.Context) (stale int, err error) {
+	err = s.transaction(ctx, func(tx *transaction) error {
+		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d SET settled_at = now(), owner = NULL, reason = 'expired',
+				state = CASE WHEN d.bundle IS NULL THEN 'expired' ELSE 'doubtful' END
 			FROM (SELECT ce_id, channel, device FROM newswire_compensate.deliveries
 				WHERE state = 'waiting' AND expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) old
 			WHERE d.ce_id = old.ce_id AND d.channel = old.channel AND d.device = old.device
-			RETURNING d.channel, d.ce_id`, mostTended)
-		if err != nil {
-			return err
-		}
-		var channel, id string
-		var ids []string
-		_, err = pgx.ForEachRow(rows, []any{&channel, &id}, func() error {
-			stale[channel]++
-			ids = append(ids, id)
-			return nil
-		})
-		if err != nil || len(ids) == 0 {
-			return err
-		}
-		again, err := tx.Query(ctx, `SELECT unnest($1::text[])`, ids)
-		_, err = closeReturned(ctx, tx, again, err)
+			RETURNING d.ce_id, d.channel, d.state, d.reason`, mostTended)
+		stale, err = closeReturned(ctx, tx, rows, err)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("expire deliveries: %w", err)
+		return 0, fmt.Errorf("expire deliveries: %w", err)
 	}
 	return stale, nil
 }
@@ -104,7 +91,7 @@ func (s *Store) Purge(ctx context.Context, before time.Time) (gone int64, err er
 // Advance gives those records whose step reached nobody to next, which says where
 // they go from there; without targets they are settled.
 func (s *Store) Advance(ctx context.Context, next func(context.Context, []Record) ([]Record, error)) (moved int, err error) {
-	err = s.transaction(ctx, func(tx pgx.Tx) error {
+	err = s.transaction(ctx, func(tx *transaction) error {
 		rows, err := tx.Query(ctx, `SELECT ce_id, seq, reader, article, action, value, expires_at, step
 			FROM newswire_compensate.records WHERE outcome = 'next' LIMIT $1 FOR UPDATE SKIP LOCKED`, mostTended)
 		if err != nil {
@@ -169,7 +156,7 @@ type DeadLetter struct {
 // Bury gives tell the dead letters that nobody was told of. They are marked once it
 // has returned nil, so that each is told at least once.
 func (s *Store) Bury(ctx context.Context, tell func(context.Context, []DeadLetter) error) (told int, err error) {
-	err = s.transaction(ctx, func(tx pgx.Tx) error {
+	err = s.transaction(ctx, func(tx *transaction) error {
 		rows, err := tx.Query(ctx, `SELECT d.ce_id, d.channel, d.device, d.reader, d.reason, d.detail, d.attempts, d.settled_at, r.value
 			FROM newswire_compensate.deliveries d JOIN newswire_compensate.records r USING (ce_id)
 			WHERE d.state = 'permanent' AND d.told_at IS NULL ORDER BY d.seq LIMIT 100 FOR UPDATE OF d SKIP LOCKED`)
