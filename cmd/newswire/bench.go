@@ -38,6 +38,7 @@ func (p *program) benchDrain() *cobra.Command {
 	flags.IntVar(&d.Rows, "rows", 300_000, "`number` of rows of one commit behind them; 0 for none")
 	flags.IntVar(&d.Runs, "runs", 3, "`number` of runs of each")
 	flags.StringVar(&d.PGBin, "pg-bin", "", "`directory` of PostgreSQL's programs; default the newest there is")
+	flags.BoolVar(&d.Discard, "discard", false, "let pg_recvlogical throw away what it gets")
 	flags.StringVar(&d.Profile, "profile", "", "`file` for a CPU profile of the engine's last run")
 	return cmd
 }

@@ -87,6 +87,9 @@ func (k *packer) add(id ID, record []byte) {
 	if k.p.count == 0 {
 		k.p.from = id
 	}
+	if k.raw == nil {
+		k.raw = make([]byte, 0, blockBytes+blockBytes/8)
+	}
 	k.raw = appendBytes(k.raw, record)
 	k.p.count++
 	if len(k.raw) >= blockBytes {

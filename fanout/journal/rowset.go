@@ -58,7 +58,7 @@ func (s rowSet) find(key []byte) (state []byte, told bool) {
 func packRows(rows []Row) (list []*rowBlock) {
 	rows = slices.Clone(rows)
 	slices.SortFunc(rows, func(a, b Row) int { return bytes.Compare(a.Key, b.Key) })
-	var raw []byte
+	raw := make([]byte, 0, rowSetBytes+rowSetBytes/8)
 	begin := 0
 	for i, r := range rows {
 		raw = appendBytes(raw, r.Key)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
@@ -19,13 +20,15 @@ type Drain struct {
 	Rows    int    // of one commit behind them
 	Runs    int    // of each of the two
 	PGBin   string // directory of PostgreSQL's programs; "" finds them
+	Discard bool   // pg_recvlogical throws away what it gets, and keeps nothing
 	Profile string // file for the engine's CPU profile of the last run; "" for none
 	Stdout  io.Writer
 }
 
-// Run makes a backlog and lets pg_recvlogical, which throws it away, and the
-// engine, durable journal and routing included, drain it in turn, each from a
-// slot of its own. It prints each run's time and the ratio of the medians.
+// Run makes a backlog and lets pg_recvlogical, which writes what it gets to a
+// file as it comes, and the engine, durable journal and routing included, drain
+// it in turn, each from a slot of its own. It prints each run's time and the
+// ratio of the medians.
 func (d Drain) Run(ctx context.Context, log *slog.Logger) (err error) {
 	if d.Commits < 0 || d.Rows < 0 || d.Commits+d.Rows == 0 || d.Runs < 1 {
 		return errors.New("drain benchmark: want some commits or rows, and at least one run")
@@ -50,7 +53,7 @@ func (d Drain) Run(ctx context.Context, log *slog.Logger) (err error) {
 	}
 	var bare, ours []time.Duration
 	for n, e := range engines {
-		took, err := recvlogical(ctx, g, d.PGBin, yardstick(n), end)
+		took, err := d.recvlogical(ctx, g, yardstick(n), end)
 		if err != nil {
 			return err
 		}
@@ -100,13 +103,17 @@ func (d Drain) load(ctx context.Context, g *ground) (end string, err error) {
 }
 
 // recvlogical drains a slot with PostgreSQL's own program.
-func recvlogical(ctx context.Context, g *ground, bin, slot, end string) (time.Duration, error) {
-	bin, err := cluster.FindBinaries(bin)
+func (d Drain) recvlogical(ctx context.Context, g *ground, slot, end string) (time.Duration, error) {
+	bin, err := cluster.FindBinaries(d.PGBin)
 	if err != nil {
 		return 0, err
 	}
+	file := os.DevNull
+	if !d.Discard {
+		file = filepath.Join(g.dir, slot)
+	}
 	began := time.Now()
-	out, err := exec.CommandContext(ctx, filepath.Join(bin, "pg_recvlogical"), "-d", g.dsn(), "--slot", slot, "--start", "--no-loop", "-f", "/dev/null",
+	out, err := exec.CommandContext(ctx, filepath.Join(bin, "pg_recvlogical"), "-d", g.dsn(), "--slot", slot, "--start", "--no-loop", "-f", file,
 		"--endpos", end, "-o", "proto_version=1", "-o", "publication_names="+publication).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("run pg_recvlogical: %w: %s", err, out)
