@@ -232,9 +232,7 @@ func (m *Compensate) checkChannels(c *checker) {
 		return // the service is not used
 	}
 	if _, err := policy.New(m.Rules()); err != nil {
-		for _, part := range parts(err) {
-			c.faults = append(c.faults, part)
-		}
+		c.faults = append(c.faults, parts(err)...)
 	}
 }
 

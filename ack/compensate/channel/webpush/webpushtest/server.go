@@ -116,13 +116,13 @@ func (s *protocol) Verify(r *http.Request, body []byte) (channeltest.Accepted, e
 	case r.Method != http.MethodPost || !ok:
 		return channeltest.Accepted{}, errors.New("no such subscription")
 	case err != nil || ttl < 0 || ttl > 28*24*60*60:
-		return channeltest.Accepted{}, fmt.Errorf("TTL %q", r.Header.Get("TTL"))
+		return channeltest.Accepted{}, fmt.Errorf("header TTL %q", r.Header.Get("TTL"))
 	case r.Header.Get("Content-Encoding") != "aes128gcm":
-		return channeltest.Accepted{}, fmt.Errorf("Content-Encoding %q", r.Header.Get("Content-Encoding"))
+		return channeltest.Accepted{}, fmt.Errorf("header Content-Encoding %q", r.Header.Get("Content-Encoding"))
 	case !strings.Contains(" very-low low normal high ", " "+r.Header.Get("Urgency")+" "):
-		return channeltest.Accepted{}, fmt.Errorf("Urgency %q", r.Header.Get("Urgency"))
+		return channeltest.Accepted{}, fmt.Errorf("header Urgency %q", r.Header.Get("Urgency"))
 	case r.Header["Topic"] != nil && !topic.MatchString(r.Header.Get("Topic")):
-		return channeltest.Accepted{}, fmt.Errorf("Topic %q", r.Header.Get("Topic"))
+		return channeltest.Accepted{}, fmt.Errorf("header Topic %q", r.Header.Get("Topic"))
 	}
 	if err := s.verifySender(r); err != nil {
 		return channeltest.Accepted{}, err
@@ -143,7 +143,7 @@ func (s *protocol) Verify(r *http.Request, body []byte) (channeltest.Accepted, e
 func (s *protocol) verifySender(r *http.Request) error {
 	rest, ok := strings.CutPrefix(r.Header.Get("Authorization"), "vapid ")
 	if !ok {
-		return errors.New("Authorization is not of the scheme vapid")
+		return errors.New("header Authorization is not of the scheme vapid")
 	}
 	var t, k string
 	for part := range strings.SplitSeq(rest, ",") {
