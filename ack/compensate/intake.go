@@ -27,16 +27,8 @@ const (
 // consume takes records in until ctx ends. An offset is committed once the
 // database has what came before it.
 func (s *Service) consume(ctx context.Context) {
-	for {
-		err := s.ensureTopics(ctx)
-		if err == nil {
-			break
-		}
-		s.reading(err)
-		s.complain("topics not there yet", err)
-		if !pause(ctx, mendAfter) {
-			return
-		}
+	if !s.awaitTopics(ctx) {
+		return
 	}
 	reader := s.group()
 	defer func() {
@@ -74,6 +66,29 @@ func (s *Service) consume(ctx context.Context) {
 		fault.Point("compensate.committed")
 		for _, l := range s.lanes {
 			l.hurry()
+		}
+	}
+}
+
+// patientAttempts are those whose failure is no news: Kafka may start with us.
+const patientAttempts = 10
+
+// awaitTopics waits until both topics are there; false means that ctx has ended.
+func (s *Service) awaitTopics(ctx context.Context) bool {
+	for attempt := 1; ; attempt++ {
+		err := s.ensureTopics(ctx)
+		if err == nil {
+			return true
+		}
+		s.reading(err)
+		if attempt%patientAttempts == 0 {
+			s.complain("topics not there yet", err)
+		}
+		if t, ok := s.client.Transport.(*kafka.Transport); ok {
+			t.CloseIdleConnections() // it would remember for seconds that nobody answered
+		}
+		if !pause(ctx, mendAfter) {
+			return false
 		}
 	}
 }

@@ -126,22 +126,14 @@ func serve(ctx context.Context, o Options, pg *cluster.Cluster, page *site.Site,
 	}
 	outer := ctx
 	g, ctx := errgroup.WithContext(ctx)
-	live := make(chan struct{})
 	g.Go(func() error {
-		err := engine.Run(ctx, cfg, log, engine.Options{Site: page, OnReady: func(a engine.Addresses) { close(live); ready(a) }})
+		err := engine.Run(ctx, cfg, log, engine.Options{Site: page, OnReady: ready})
 		if err == nil && ctx.Err() == nil {
 			err = errors.New("the engine has ended by itself")
 		}
 		return err
 	})
-	g.Go(func() error {
-		select {
-		case <-live: // Kafka is there now
-			return service.Run(ctx)
-		case <-ctx.Done():
-			return nil
-		}
-	})
+	g.Go(func() error { return service.Run(ctx) }) // which waits for the engine's Kafka
 	g.Go(func() error { return page.Run(ctx, []string{o.KafkaListen}) })
 	g.Go(func() error {
 		select {
