@@ -21,9 +21,10 @@ import (
 // rowSetBytes is about what a set holds before it is compressed.
 const rowSetBytes = 64 << 10
 
-// filterBits is how many bits of a set's filter there are for each row: one
-// lookup in a hundred finds nothing in a set that it opened.
-const filterBits = 10
+// filterBits is how many bits of a set's filter there are for each row: one lookup
+// in two thousand opens a set in vain. A large commit has hundreds of sets, and rows
+// with random keys may be in any of them.
+const filterBits = 16
 
 // rowBlock is a set that has not been merged.
 type rowBlock struct {
