@@ -62,7 +62,7 @@ func newStream(l *Listener, conn *pgconn.PgConn, c *catalog, source journal.Sour
 		replyNow: make(chan struct{}, 1),
 	}
 	s.journal = paced{l.journal, &s.pace}
-	s.assembler = newAssembler(l.tables, c, source, s.journal, l.metrics)
+	s.assembler = newAssembler(l.tables, pacedShapes{c, &s.pace}, source, s.journal, l.metrics)
 	if t := slot.senderTimeout; t > 0 {
 		s.interval = max(min(s.interval, t/3), settle)
 		s.silence = t

@@ -59,6 +59,24 @@ func (p paced) Spool(ctx context.Context, c journal.Commit) error {
 	return p.step(p.Journal.Spool(ctx, c))
 }
 
+// pacedShapes counts every answer of the database as a step.
+type pacedShapes struct {
+	shapes
+	pace *pace
+}
+
+func (p pacedShapes) ask(ctx context.Context, q question) ([]*answer, error) {
+	answers, err := p.shapes.ask(ctx, q)
+	p.pace.steps.Add(1)
+	return answers, err
+}
+
+func (p pacedShapes) reread(ctx context.Context, n name, key []keyValue, column string) ([]byte, bool, error) {
+	text, null, err := p.shapes.reread(ctx, n, key, column)
+	p.pace.steps.Add(1)
+	return text, null, err
+}
+
 // watchdog notices work that does not move. The report goroutine owns it.
 type watchdog struct {
 	patience time.Duration // fixed

@@ -3,6 +3,7 @@ package cdc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,25 @@ func TestSlowPipelineKeepsTheSlot(t *testing.T) {
 		db.Exec(`INSERT INTO articles (title) VALUES ('a')`)
 	}
 	j.wait(t, commits)
+	if n := counter(t, l.metrics.connects); n != 1 {
+		t.Errorf("%v streams, want the first one still", n)
+	}
+}
+
+func TestSlowQueryKeepsTheSlot(t *testing.T) {
+	t.Parallel()
+	const rows = 10 * askRows
+	db, j := newCMS(t), newMemJournal()
+	cfg := cmsConfig(db)
+	cfg.Tables[0].Tags.Query = strings.Replace(cmsQuery, "WHERE", "WHERE pg_sleep(0.003) IS NOT NULL AND", 1)
+	patience := hasty()
+	patience.stuck = 2 * time.Second // far less than all answers take
+	db.Exec(fmt.Sprintf(`INSERT INTO articles (id, title) SELECT n, 'a' FROM generate_series(1, %d) n`, rows))
+	db.Exec(`SELECT pg_drop_replication_slot('` + db.Slot + `')`)
+	db.CreateSlot(db.Slot) // they are known
+	l := listenHasty(t, cfg, j, patience).ready()
+	db.Exec(fmt.Sprintf(`INSERT INTO articles_tags SELECT n, 1 FROM generate_series(1, %d) n`, rows))
+	j.wait(t, rows)
 	if n := counter(t, l.metrics.connects); n != 1 {
 		t.Errorf("%v streams, want the first one still", n)
 	}
