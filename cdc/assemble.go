@@ -1,8 +1,10 @@
 package cdc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/jackc/pglogrepl"
@@ -178,21 +180,41 @@ func (a *assembler) spillAfter(ctx context.Context, parts int, err error) error 
 	if err := a.resolve(ctx); err != nil {
 		return err
 	}
+	return a.spill(ctx, math.MaxUint32)
+}
+
+// spill gives the journal what the open transaction holds, of the messages
+// those whose ordinals are below one.
+func (a *assembler) spill(ctx context.Context, below uint32) error {
+	late := a.sorted(below)
+	keep := slices.Clone(a.open.Messages[late:])
+	a.open.Messages = a.open.Messages[:late]
 	if err := a.journal.Spool(ctx, a.part()); err != nil {
 		return fmt.Errorf("store transaction %s: %w", a.open.LSN, err)
 	}
 	a.open.Spooled++
 	a.open.Messages = make([]journal.Message, 0, spoolMessages) // more is likely to follow
+	for _, m := range keep {
+		a.add(m)
+	}
+	a.awaiting.answered = below != math.MaxUint32 // more comes before those that stay
 	return nil
+}
+
+// sorted puts the messages in order, and tells how many are below an ordinal.
+func (a *assembler) sorted(below uint32) int {
+	if a.awaiting.answered { // behind others that have not waited
+		slices.SortFunc(a.open.Messages, func(m, n journal.Message) int { return m.ID.Compare(n.ID) })
+		a.awaiting.answered = false
+	}
+	n, _ := slices.BinarySearchFunc(a.open.Messages, below, func(m journal.Message, below uint32) int { return cmp.Compare(m.ID.Ordinal, below) })
+	return n
 }
 
 // part takes out of the open transaction what it holds.
 func (a *assembler) part() journal.Commit {
+	a.sorted(0)
 	part := *a.open
-	if a.awaiting.answered { // behind others that have not waited
-		slices.SortFunc(part.Messages, func(m, n journal.Message) int { return m.ID.Compare(n.ID) })
-		a.awaiting.answered = false
-	}
 	part.Messages = slices.DeleteFunc(part.Messages, func(m journal.Message) bool { return m.Action == "" })
 	part.Rows = a.rows.take()
 	a.open.Messages, a.bytes, a.deleted = nil, 0, nil

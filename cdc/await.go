@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -23,11 +24,6 @@ type awaiting struct {
 	answered bool               // the open transaction's messages are out of order since it was last spooled
 
 	described map[*table]described // what the catalogs tell; kept for the stream's life
-}
-
-type described struct {
-	relation *relation
-	columns  []string
 }
 
 // rowSet are rows of one table, in the order in which they were first named.
@@ -90,7 +86,9 @@ func (w *awaiting) touchRow(t *table, key []string, ordinal uint32) {
 }
 
 // resolve asks the queries about what waits for them, and tells it then: the
-// messages are those that the stream's order gives, whatever has waited.
+// messages are those that the stream's order gives, whatever has waited. What
+// the answers bring can be far more than what has waited, so it is given to the
+// journal on the way.
 func (a *assembler) resolve(ctx context.Context) error {
 	w := &a.awaiting
 	if len(w.changes)+len(w.touched) == 0 {
@@ -101,22 +99,56 @@ func (a *assembler) resolve(ctx context.Context) error {
 	if err := a.askAbout(ctx, changes); err != nil {
 		return err
 	}
-	own := make(map[string]struct{}) // rows that the stream itself tells of
-	for i := range changes {
-		c := &changes[i]
-		own[string(c.key)], own[string(c.left)] = struct{}{}, struct{}{}
-		if err := a.tell(ctx, c); err != nil {
+	touches, err := a.touches(ctx, touched, changes)
+	if err != nil {
+		return err
+	}
+	held := a.bytes // of messages that have not waited
+	for len(changes)+len(touches) > 0 {
+		parts := 1
+		if len(touches) == 0 || len(changes) > 0 && changes[0].begins() < touches[0].ordinal {
+			if err := a.tell(ctx, &changes[0]); err != nil {
+				return err
+			}
+			if changes[0].row == nil {
+				parts = 2 // as in step
+			}
+			changes = changes[1:]
+		} else {
+			if err := a.retag(ctx, touches); err != nil {
+				return fmt.Errorf("resolve tags of %s: %w", touches[0].table.name, err)
+			}
+			touches = touches[1:]
+		}
+		if a.bytes-held < parts*spoolBytes {
+			continue
+		}
+		if err := a.spill(ctx, before(changes, touches)); err != nil {
 			return err
 		}
-	}
-	for _, t := range a.queried {
-		if set := touched[t]; set != nil {
-			if err := a.retag(ctx, t, set, own); err != nil {
-				return fmt.Errorf("resolve tags of %s: %w", t.name, err)
-			}
-		}
+		held = a.bytes
 	}
 	return nil
+}
+
+// begins is the first ordinal that a change takes.
+func (c *change) begins() uint32 {
+	if c.left != nil {
+		return c.leaving
+	}
+	return c.ordinal
+}
+
+// before gives the ordinal before which nothing is still to be told.
+func before(changes []change, touches []*touch) uint32 {
+	ordinal := uint32(math.MaxUint32)
+	if len(changes) > 0 {
+		ordinal = changes[0].begins()
+	}
+	if len(touches) > 0 {
+		ordinal = min(ordinal, touches[0].ordinal)
+	}
+	return ordinal
 }
 
 // Rows that a query is asked about at once: all that a usual transaction has,
@@ -176,81 +208,6 @@ func (r *relation) keyTexts(row *pglogrepl.TupleData) (texts []string) {
 		texts = append(texts, string(row.Columns[i].Data))
 	}
 	return texts
-}
-
-// retag corrects published rows whose tags link rows have changed, and of which
-// the stream tells nothing else here. Their data is read as it stands now: if it
-// has changed since, that change comes behind and finds nothing new; a row that
-// is no longer there, or no longer news, is left to the change that made it so.
-func (a *assembler) retag(ctx context.Context, t *table, set *rowSet, own map[string]struct{}) error {
-	d, err := a.describe(ctx, t)
-	if err != nil {
-		return err
-	}
-	type touch struct {
-		touchedRow
-		rowKey []byte
-	}
-	var touches []touch
-	for _, row := range set.rows {
-		if !d.relation.mayHave(row.key) {
-			a.count(rowUnkeyed)
-			continue
-		}
-		rowKey, err := d.relation.keyOf(row.key)
-		if err != nil {
-			return err
-		}
-		if _, told := own[string(rowKey)]; !told {
-			touches = append(touches, touch{row, rowKey})
-		}
-	}
-	for some := range slices.Chunk(touches, askRows) {
-		q := question{xid: a.xid, table: t, relation: d.relation, columns: d.columns}
-		for _, touch := range some {
-			q.keys = append(q.keys, touch.key)
-		}
-		answers, err := a.shapes.ask(ctx, q)
-		if err != nil {
-			delete(a.awaiting.described, t)
-			return err
-		}
-		for i, touch := range some {
-			if err := a.retagRow(d.relation, touch.rowKey, answers[i], touch.ordinal); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (a *assembler) retagRow(r *relation, key []byte, found *answer, ordinal uint32) error {
-	was, err := a.rows.get(key, a.open.LSN)
-	if err != nil || was == nil || found == nil {
-		return err
-	}
-	next, err := (&rowValues{relation: r, row: found.row, at: a.now(), was: was, answer: found}).article(a.skippedTag)
-	if err != nil || next == nil || slices.Equal(next.tags, was.tags) {
-		return err
-	}
-	return a.decide(r, key, was, next, ordinal)
-}
-
-func (a *assembler) describe(ctx context.Context, t *table) (described, error) {
-	if d, known := a.awaiting.described[t]; known {
-		return d, nil
-	}
-	r, columns, err := a.shapes.describe(ctx, t)
-	if err != nil {
-		return described{}, fmt.Errorf("describe %s: %w", t.name, err)
-	}
-	r.oddValue = a.metrics.oddValues.Inc
-	if a.awaiting.described == nil {
-		a.awaiting.described = make(map[*table]described)
-	}
-	d := described{r, columns}
-	a.awaiting.described[t] = d
-	return d, nil
 }
 
 // Types of keys whose texts are told apart from others.

@@ -237,30 +237,35 @@ func (a *assembler) truncate(ctx context.Context, m *pglogrepl.TruncateMessage) 
 		if a.repeat {
 			continue
 		}
-		if err := a.emptied(ctx, s, ordinal, m.RelationIDs); err != nil {
-			return err
-		}
-		if !s.mapped() {
-			continue
-		}
-		if s.misfit != nil {
-			return s.misfit
-		}
-		if err := a.resolve(ctx); err != nil { // what was changed before
-			return err
-		}
-		err = a.rows.of(s.relation.table.name, a.open.LSN, func(key []byte, was *rowState) error {
-			if err := a.decide(s.relation, key, was, nil, ordinal); err != nil {
+		if s.mapped() {
+			if err := a.retractAll(ctx, s, ordinal); err != nil {
 				return err
 			}
-			ordinal = a.next() // each retract has an ordinal of its own
-			return a.spillAfter(ctx, 1, nil)
-		})
-		if err != nil {
+		}
+		// Behind its own messages, whose ordinals come first.
+		if err := a.emptied(ctx, s, ordinal, m.RelationIDs); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// retractAll retracts the rows of a truncated table. The first retract has the
+// change's ordinal, each further one the next.
+func (a *assembler) retractAll(ctx context.Context, s shape, ordinal uint32) error {
+	if s.misfit != nil {
+		return s.misfit
+	}
+	if err := a.resolve(ctx); err != nil { // what was changed before
+		return err
+	}
+	return a.rows.of(s.relation.table.name, a.open.LSN, func(key []byte, was *rowState) error {
+		if err := a.decide(s.relation, key, was, nil, ordinal); err != nil {
+			return err
+		}
+		ordinal = a.next()
+		return a.spillAfter(ctx, 1, nil)
+	})
 }
 
 // decide makes the message, if any, that leads from what the row was to what it
