@@ -154,6 +154,9 @@ func (a *assembler) commit(ctx context.Context, m *pglogrepl.CommitMessage) (*jo
 	a.open = nil
 	a.moved, a.waited = a.rows.waiting, a.rows.waited
 	a.rows.waiting, a.rows.waited = 0, false
+	if done.LSN < a.journal.Accepted() {
+		a.moved = 0 // the journal has it, synced or not, and what waits there is counted
+	}
 	done.End = journal.LSN(m.TransactionEndLSN)
 	a.metrics.transactions.Inc()
 	return &done, nil

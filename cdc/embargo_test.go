@@ -373,3 +373,20 @@ func TestTagsOfAQueryAreThoseOfTheLastChangeBeforeTheTime(t *testing.T) {
 	}
 	nothingIsLeft(t, l, j)
 }
+
+func TestWhatWaitsIsCountedOnceWhenItIsRepeated(t *testing.T) {
+	t.Parallel()
+	db, j := pgtest.New(t), newMemJournal()
+	l := listen(t, embargoed(db), j).ready()
+	j.hold(true)
+	db.Exec(`INSERT INTO articles (id, title, published_at) VALUES (1, 'a', now() + '1d')`)
+	j.until(t, func() bool { return len(j.appended) == 1 })
+	db.Exec(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '` + db.Slot + `'`)
+	j.until(t, func() bool { return len(j.appended) == 2 })
+	db.Exec(`INSERT INTO articles (id, title, published_at) VALUES (2, 'b', now() + '1d')`)
+	db.Exec(`INSERT INTO articles (id, title, published_at) VALUES (3, 'c', now())`)
+	j.wait(t, 1) // so the one before it is counted
+	if n, _ := l.Waiting(); n != 2 {
+		t.Errorf("%d articles wait, want 2", n)
+	}
+}
