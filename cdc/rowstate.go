@@ -154,33 +154,49 @@ func (b *rowBook) set(key []byte, s *rowState) {
 // keys, so that a repeat gives the same ids, and as it was when of was called:
 // each may change the book.
 func (b *rowBook) of(n name, lsn journal.LSN, each func(key []byte, s *rowState) error) error {
-	prefix := rowPrefix(n)
-	changed := maps.Clone(b.changed)
-	ahead := slices.Sorted(maps.Keys(changed))
-	tell := func(upto []byte) error { // the transaction's own before upto; all for nil
-		for len(ahead) > 0 && (upto == nil || ahead[0] < string(upto)) {
-			key := ahead[0]
-			ahead = ahead[1:]
-			if s := changed[key]; s != nil && strings.HasPrefix(key, string(prefix)) {
-				if err := each([]byte(key), s); err != nil {
-					return err
-				}
-			}
+	return overlaid(b.journal, rowPrefix(n), b.changed, func(key []byte, s *rowState) error {
+		if s == nil {
+			return nil
 		}
-		return nil
-	}
-	err := b.journal.Rows(prefix, func(key, raw []byte) error {
-		if err := tell(key); err != nil {
-			return err
-		}
-		if _, mine := changed[string(key)]; mine {
-			return nil // told next
-		}
+		return each(key, s)
+	}, func(key, raw []byte) error {
 		s, err := b.decode(key, raw, lsn)
 		if err != nil || s == nil {
 			return err
 		}
 		return each(key, s)
+	})
+}
+
+// overlaid goes through the keys that begin with a prefix, in their order, as
+// they stand when it is called: mine gets those of the transaction itself,
+// stored those of the journal that it has not changed.
+func overlaid[T any](j Journal, prefix []byte, own map[string]T, mine func(key []byte, value T) error, stored func(key, record []byte) error) error {
+	changed := make(map[string]T)
+	for key, value := range own {
+		if strings.HasPrefix(key, string(prefix)) {
+			changed[key] = value
+		}
+	}
+	ahead := slices.Sorted(maps.Keys(changed))
+	tell := func(upto []byte) error { // those before upto; all for nil
+		for len(ahead) > 0 && (upto == nil || ahead[0] < string(upto)) {
+			key := ahead[0]
+			ahead = ahead[1:]
+			if err := mine([]byte(key), changed[key]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err := j.Rows(prefix, func(key, record []byte) error {
+		if err := tell(key); err != nil {
+			return err
+		}
+		if _, told := changed[string(key)]; told {
+			return nil // next
+		}
+		return stored(key, record)
 	})
 	if err != nil {
 		return err

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"time"
 
@@ -149,8 +148,6 @@ var errEnough = errors.New("enough was read")
 // their times and then of their keys, as it stands when dueBy is called: each
 // may change the book.
 func (b *rowBook) dueBy(upto instant, each func(due instant, key []byte) error) error {
-	mine := maps.Clone(b.beside)
-	ahead := slices.Sorted(maps.Keys(mine))
 	tell := func(entry []byte) error {
 		due, key, err := splitDue(entry)
 		switch {
@@ -161,31 +158,12 @@ func (b *rowBook) dueBy(upto instant, each func(due instant, key []byte) error) 
 		}
 		return each(due, key)
 	}
-	tellMine := func(before []byte) error { // nil: all
-		for len(ahead) > 0 && (before == nil || ahead[0] < string(before)) {
-			entry := ahead[0]
-			ahead = ahead[1:]
-			if mine[entry] == nil || !bytes.HasPrefix([]byte(entry), dueSpace) {
-				continue
-			}
-			if err := tell([]byte(entry)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	err := b.journal.Rows(dueSpace, func(entry, _ []byte) error {
-		if err := tellMine(entry); err != nil {
-			return err
-		}
-		if _, changed := mine[string(entry)]; changed {
-			return nil // told next, or gone
+	err := overlaid(b.journal, dueSpace, b.beside, func(entry, record []byte) error {
+		if record == nil {
+			return nil
 		}
 		return tell(entry)
-	})
-	if err == nil {
-		err = tellMine(nil)
-	}
+	}, func(entry, _ []byte) error { return tell(entry) })
 	if errors.Is(err, errEnough) {
 		return nil
 	}
