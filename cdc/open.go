@@ -62,6 +62,9 @@ func (l *Listener) join(ctx context.Context, conn *pgconn.PgConn, c *catalog) (n
 		return now, slot, err
 	}
 	known, began := l.history()
+	if began && known.Slot == "" {
+		return now, slot, gap("a resync of this journal has begun and did not end")
+	}
 	if err := l.usable(slot, began); err != nil {
 		return now, slot, err
 	}

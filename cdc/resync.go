@@ -58,6 +58,9 @@ func Resync(ctx context.Context, cfg Config, j Journal, progress func(string)) e
 	if err := j.DropSpool(ctx); err != nil {
 		return err
 	}
+	if err := r.mark(ctx); err != nil {
+		return err
+	}
 	if err := r.dropSlot(ctx); err != nil {
 		return err
 	}
@@ -123,6 +126,21 @@ func (r *resync) published(ctx context.Context) error {
 		return fmt.Errorf("publication %q does not exist; run `newswire setup --apply`, then `newswire resync`", r.cfg.Publication)
 	case len(missing.tables) > 0:
 		return fmt.Errorf("publication %q does not carry %s; run `newswire setup --apply`, then `newswire resync`", r.cfg.Publication, strings.Join(missing.tables, ", "))
+	}
+	return nil
+}
+
+// mark records that the journal follows no slot until the resync has ended. The
+// new one's position alone does not tell: of a server that was set back it is one
+// that the journal has read.
+func (r *resync) mark(ctx context.Context) error {
+	known, began := r.journal.Source()
+	if !began {
+		return nil
+	}
+	known.Slot = ""
+	if err := r.journal.SetSource(ctx, known); err != nil {
+		return fmt.Errorf("record that a resync has begun: %w", err)
 	}
 	return nil
 }

@@ -164,3 +164,31 @@ func TestResyncAgainstAnotherServerKnowsWhatWasFilled(t *testing.T) {
 		t.Errorf("readers learn\n%s", s)
 	}
 }
+
+// Positions alone do not tell: those of the new slot are some that the journal
+// has read from the server before it was set back.
+func TestResyncThatDidNotEndIsAGap(t *testing.T) {
+	t.Parallel()
+	db, cfg, j := gapped(t)
+	j.mu.Lock()
+	j.read += 1 << 20
+	j.confirmed, j.last = j.read, j.read
+	accepted := j.read
+	j.mu.Unlock()
+	if err := Resync(t.Context(), cfg, &stopping{memJournal: j}, func(string) {}); !errors.Is(err, errStopped) {
+		t.Fatalf("Resync: %v, want %v", err, errStopped)
+	}
+	db.Exec(`CREATE TABLE filler AS SELECT repeat('x', 1000) FROM generate_series(1, 3000)`)
+	if at := db.CurrentLSN(); journal.LSN(at) <= accepted {
+		t.Fatalf("the server is at %s, before %s", journal.LSN(at), accepted)
+	}
+	err := listen(t, cfg, j).fails(ErrGap)
+	if !strings.Contains(err.Error(), "newswire resync") {
+		t.Errorf("%q does not name the remedy", err)
+	}
+	mend(t, cfg, j)
+	if s := story(j.wait(t, 7)[3:]); s != afterGap {
+		t.Errorf("readers learn\n%s\nwant\n%s", s, afterGap)
+	}
+	listen(t, cfg, j).ready()
+}

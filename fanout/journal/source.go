@@ -11,7 +11,7 @@ import (
 type Source struct {
 	SystemID string `json:"system_id"` // PostgreSQL's system identifier
 	Timeline int32  `json:"timeline"`
-	Slot     string `json:"slot"`
+	Slot     string `json:"slot"`             // empty while a resync makes another
 	Epoch    uint16 `json:"epoch"`            // of what is committed on Timeline; counts changes of it and of SystemID, from 1
 	Filled   LSN    `json:"filled,omitempty"` // as of where the rows were filled from a snapshot; 0: they were not
 	Past     []Past `json:"past,omitempty"`   // the timelines before this one, oldest first; never changed in place
