@@ -127,7 +127,8 @@ func TestUnfitServerIsOneSentence(t *testing.T) {
 func TestDemoWithoutPostgreSQLIsOneSentence(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	r := harness.Run(t, dir, nil, "demo", "--dir", filepath.Join(dir, "demo"), "--pg-bin", "/nonexistent")
+	r := harness.Run(t, dir, nil, "demo", "--dir", filepath.Join(dir, "demo"), "--pg-bin", "/nonexistent",
+		"--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0", "--devices", "127.0.0.1:0", "--compensate-admin", "127.0.0.1:0")
 	if r.Code == exitDone || !strings.HasPrefix(r.Stderr, "newswire: ") || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, "/nonexistent") {
 		t.Errorf("code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}

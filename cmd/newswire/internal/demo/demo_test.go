@@ -312,7 +312,7 @@ func TestATakenPortIsToldInOneSentence(t *testing.T) {
 		"--admin":        {Listen: "127.0.0.1:0", Admin: address, KafkaListen: "127.0.0.1:0"},
 		"--kafka-listen": {Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", KafkaListen: address},
 	} {
-		o.Dir = dir
+		o.Dir, o.Devices, o.Compensate = dir, "127.0.0.1:0", "127.0.0.1:0"
 		err := Run(t.Context(), o, slog.New(slog.DiscardHandler))
 		if err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), flag) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", flag, err)
