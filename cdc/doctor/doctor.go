@@ -1,8 +1,7 @@
 // Package doctor examines a server, its slot and this machine for what would
 // keep the engine from starting, break the editors' saves, or lose news. It
 // tells everything at once, each finding with its remedy, and changes nothing:
-// only a slot that nobody reads, and that may be older than its publication, is
-// held for a moment to look into it.
+// it looks into a slot by a temporary copy of it.
 package doctor
 
 import (

@@ -173,6 +173,10 @@ func (e *examination) slotPublication(ctx context.Context) error {
 	}
 	unreadable, err := e.peek(ctx)
 	switch {
+	case errors.Is(err, slot.ErrNoRoom):
+		e.warn(check, e.cfg.Slot, "raise max_replication_slots, and run `newswire doctor` again",
+			"the slot may be older than publication %q, and could not be looked into: %v", e.cfg.Publication, err)
+		return nil
 	case err != nil:
 		return err
 	case unreadable:
@@ -200,11 +204,16 @@ func (e *examination) peek(ctx context.Context) (unreadable bool, err error) {
 		return false, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // the server ends the session either way
-	if _, err := conn.Exec(ctx, fmt.Sprintf("SET statement_timeout = %d", peekPatient.Milliseconds())); err != nil {
-		return false, err
-	}
-	_, err = conn.Exec(ctx, `SELECT count(*) FROM pg_catalog.pg_logical_slot_peek_binary_changes(
-		$1::name, NULL, $2::int, 'proto_version', '1', 'publication_names', $3::text)`, e.cfg.Slot, peekMost, e.quotedPublication())
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL statement_timeout = %d", peekPatient.Milliseconds())); err != nil {
+			return err
+		}
+		return slot.Look(ctx, tx, e.cfg.Slot, func(ctx context.Context, tx pgx.Tx, copied string) error {
+			_, err := tx.Exec(ctx, `SELECT count(*) FROM pg_catalog.pg_logical_slot_peek_binary_changes(
+				$1::name, NULL, $2::int, 'proto_version', '1', 'publication_names', $3::text)`, copied, peekMost, e.quotedPublication())
+			return err
+		})
+	})
 	var refusal *pgconn.PgError
 	switch {
 	case err == nil:

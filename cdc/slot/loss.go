@@ -33,7 +33,7 @@ const (
 )
 
 // Foresee tells what lies between the slot and the position. The slot must not
-// be read by anybody; counting takes it for a moment.
+// be read by anybody.
 func (s Status) Foresee(ctx context.Context, conn *pgx.Conn, to journal.LSN) Loss {
 	l := Loss{Slot: s.Name, From: s.Confirmed.LSN, To: to}
 	switch {
@@ -57,7 +57,7 @@ func (s Status) Foresee(ctx context.Context, conn *pgx.Conn, to journal.LSN) Los
 	return l
 }
 
-// count reads the changes without moving the slot. The first byte of a message
+// count reads the changes from a copy of the slot. The first byte of a message
 // tells what it is.
 func count(ctx context.Context, conn *pgx.Conn, slot, publication string, to journal.LSN) (rows *Rows, err error) {
 	tx, err := conn.Begin(ctx)
@@ -69,12 +69,14 @@ func count(ctx context.Context, conn *pgx.Conn, slot, publication string, to jou
 		return nil, err
 	}
 	var r Rows
-	err = tx.QueryRow(ctx, `SELECT count(DISTINCT xid::text) FILTER (WHERE kind IN ('I', 'U', 'D', 'T')),
+	err = Look(ctx, tx, slot, func(ctx context.Context, tx pgx.Tx, copied string) error {
+		return tx.QueryRow(ctx, `SELECT count(DISTINCT xid::text) FILTER (WHERE kind IN ('I', 'U', 'D', 'T')),
 		count(*) FILTER (WHERE kind = 'I'), count(*) FILTER (WHERE kind = 'U'),
 		count(*) FILTER (WHERE kind = 'D'), count(*) FILTER (WHERE kind = 'T')
 		FROM (SELECT xid, pg_catalog.chr(pg_catalog.get_byte(data, 0)) FROM pg_catalog.pg_logical_slot_peek_binary_changes(
 			$1::name, $2::text::pg_lsn, NULL, 'proto_version', '1', 'publication_names', $3::text)) m (xid, kind)`,
-		slot, to.String(), pgx.Identifier{publication}.Sanitize()).Scan(&r.Commits, &r.Inserts, &r.Updates, &r.Deletes, &r.Truncates)
+			copied, to.String(), pgx.Identifier{publication}.Sanitize()).Scan(&r.Commits, &r.Inserts, &r.Updates, &r.Deletes, &r.Truncates)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +104,8 @@ func (l Loss) Sentences() []string {
 		return []string{what}
 	}
 	switch {
+	case l.Journal != nil && *l.Journal == 0:
+		return []string{what, "the journal is empty: it has none of it"}
 	case l.Journal == nil:
 		return []string{what, "how much of it the journal has is not known: no engine answers on gateway.admin, and no journal can be read in journal.dir"}
 	case l.None():

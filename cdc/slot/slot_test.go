@@ -291,13 +291,20 @@ func TestForeseeCountsWhatIsLost(t *testing.T) {
 	if after := read(t, db); after.Confirmed != s.Confirmed {
 		t.Errorf("counting has moved the slot from %s to %s", s.Confirmed, after.Confirmed)
 	}
+	if n := pgtest.Value[int](db, "SELECT coalesce(sum(total_txns), 0)::int FROM pg_stat_replication_slots WHERE slot_name = $1", db.Slot); n != 0 {
+		t.Errorf("counting made the server count %d transactions as read", n)
+	}
 	text := fmt.Sprintf("behind slot %q, from %s to %s, lie %s of log that it has not confirmed, with 2 commits of 2 inserts, 1 update, 0 deletes and 0 truncates of published tables",
 		s.Name, loss.From, loss.To, slot.Bytes(int64(loss.To-loss.From)))
 	unknown := "how much of it the journal has is not known: no engine answers on gateway.admin, and no journal can be read in journal.dir"
 	if diff := cmp.Diff([]string{text, unknown}, loss.Sentences()); diff != "" {
 		t.Errorf("sentences (-want +got):\n%s", diff)
 	}
-	behind, ahead := loss.From, loss.To
+	empty, behind, ahead := journal.LSN(0), loss.From, loss.To
+	loss.Journal = &empty
+	if got, want := loss.Sentences()[1], "the journal is empty: it has none of it"; got != want || loss.None() {
+		t.Errorf("%s, want %s", got, want)
+	}
 	loss.Journal = &behind
 	if got, want := loss.Sentences()[1], fmt.Sprintf("the journal ends at %s: what lies behind is lost, and the engine stops there until `newswire resync`", behind); got != want || loss.None() {
 		t.Errorf("%s, want %s", got, want)

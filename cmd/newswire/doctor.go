@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -149,8 +151,8 @@ func offlineConfig(cfg config.Config) offline.Config {
 const askTimeout = 2 * time.Second
 
 // journalPosition asks the running engine up to where its journal has
-// everything, or reads the journal when none runs. ok is false when neither
-// tells.
+// everything, or reads the journal when none runs; 0 is an empty one, or none
+// yet. ok is false when neither tells.
 func journalPosition(ctx context.Context, cfg config.Config) (at journal.LSN, ok bool) {
 	if s, err := askEngine(ctx, cfg.Gateway.Admin); err == nil {
 		at, err := journal.ParseLSN(s.Journal.Confirmed)
@@ -158,7 +160,11 @@ func journalPosition(ctx context.Context, cfg config.Config) (at journal.LSN, ok
 	}
 	// Opening would make a journal where there is none, and as another user
 	// leave files in it that the engine cannot write.
-	if !owns(filepath.Join(cfg.Journal.Dir, "MANIFEST")) {
+	manifest := filepath.Join(cfg.Journal.Dir, "MANIFEST")
+	if _, err := os.Stat(manifest); errors.Is(err, fs.ErrNotExist) {
+		return 0, true
+	}
+	if !owns(manifest) {
 		return 0, false
 	}
 	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())

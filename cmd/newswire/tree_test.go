@@ -20,7 +20,7 @@ import (
 // A package that is not here may import none.
 var mayImport = map[string][]string{
 	"fanout":               {"fanout/journal"},
-	"cdc":                  {"fanout/journal", "cdc/pgjson", "cdc/publication", "cdc/setup"},
+	"cdc":                  {"fanout/journal", "cdc/pgjson", "cdc/publication", "cdc/setup", "cdc/slot"},
 	"cdc/setup":            {"cdc/publication"},
 	"cdc/slot":             {"fanout/journal", "cdc/publication"},
 	"cdc/doctor":           {"cdc/publication", "cdc/setup", "cdc/slot", "fanout/journal"},
