@@ -84,6 +84,8 @@ type Listener struct {
 	state   error      // why the slot does not stream; nil while it does
 	lack    error      // what keeps rows out of a slot that streams; nil: nothing
 	away    []string   // tables that the publication has lacked since Run began
+
+	unpublished []string // changes that the publication leaves out, as told last
 }
 
 // New checks the configuration and starts nothing.

@@ -36,7 +36,7 @@ func Preflight(ctx context.Context, cfg Config) error {
 	for _, t := range tables {
 		steps = append(steps, func(ctx context.Context) error { return p.table(ctx, t) })
 	}
-	steps = append(steps, func(ctx context.Context) error { return p.embargo(ctx, tables) }, p.carries)
+	steps = append(steps, func(ctx context.Context) error { return p.embargo(ctx, tables) }, p.carries, p.identities)
 	for _, t := range tables {
 		steps = append(steps, func(ctx context.Context) error { return p.published(ctx, t) })
 	}

@@ -46,12 +46,14 @@ const unpublishedQuery = `
 SELECT ARRAY(SELECT t.schema || '.' || t.name FROM unnest($2::text[], $3::text[]) t (schema, name)
              WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables c
                                WHERE c.pubname = p.pubname AND c.schemaname = t.schema AND c.tablename = t.name))
+  , array_remove(ARRAY[CASE WHEN NOT pubupdate THEN 'updates' END, CASE WHEN NOT pubdelete THEN 'deletes' END, CASE WHEN NOT pubtruncate THEN 'truncates' END], NULL)
 FROM pg_catalog.pg_publication p WHERE p.pubname = $1`
 
 // lack is what keeps rows out of a slot that streams.
 type lack struct {
 	publication bool     // is missing altogether; what that costs the stream itself tells
 	tables      []string // that it does not carry
+	changes     []string // that it publishes of no table
 }
 
 // lacking looks at what the publication carries.
@@ -61,7 +63,7 @@ func (l *Listener) lacking(ctx context.Context, c *catalog) (now lack, err error
 		schemas, names = append(schemas, t.name.schema), append(names, t.name.table)
 	}
 	err = c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, unpublishedQuery, l.cfg.Publication, schemas, names).Scan(&now.tables)
+		return conn.QueryRow(ctx, unpublishedQuery, l.cfg.Publication, schemas, names).Scan(&now.tables, &now.changes)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return lack{publication: true}, nil
@@ -77,6 +79,7 @@ func (l *Listener) inspect(ctx context.Context, c *catalog) {
 	if err != nil {
 		return // the next look is seconds away
 	}
+	l.unpublishedChanges(ctx, now.changes)
 	var told error
 	switch away := strings.Join(l.wasAway(now.tables), ", "); {
 	case now.publication:
@@ -101,4 +104,17 @@ func (l *Listener) wasAway(tables []string) []string {
 		}
 	}
 	return slices.Clone(l.away)
+}
+
+// unpublishedChanges warns, once until that changes, of what the publication
+// leaves out: it may be meant, and is all that a table without a key permits.
+func (l *Listener) unpublishedChanges(ctx context.Context, changes []string) {
+	l.stateMu.Lock()
+	told := slices.Equal(changes, l.unpublished)
+	l.unpublished = changes
+	l.stateMu.Unlock()
+	if !told && len(changes) > 0 {
+		l.log.WarnContext(ctx, "the publication leaves changes out, so readers learn of no correction, retraction or publication that is made by them; "+
+			"give every table a primary key and run `newswire setup --apply`", "publication", l.cfg.Publication, "unpublished", strings.Join(changes, ", "))
+	}
 }

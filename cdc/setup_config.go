@@ -68,6 +68,9 @@ func (t *table) wish() publication.Wish {
 			}
 		}
 	}
+	if t.reached != nil {
+		w.Waits = t.reached.Column
+	}
 	switch p := t.equals; {
 	case p != nil:
 		w.News = &publication.Equals{Column: p.Column, Value: p.Equals}

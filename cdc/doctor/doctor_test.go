@@ -208,6 +208,20 @@ func TestTables(t *testing.T) {
 				"warn publication-operations $NAME: the publication does not publish updates and deletes, so readers miss the corrections and retractions made by them; give every table a primary key and run `newswire setup --apply`",
 			},
 		},
+		"no key beside one that has": {
+			schema:      pgtest.Articles + "; CREATE TABLE nopk (id int, title text)",
+			publication: "FOR TABLE articles, nopk WITH (publish = 'insert, truncate')",
+			change: func(_ *pgtest.DB, c *doctor.Config) {
+				c.Tables = append(c.Tables, mapped("public", "nopk", "id", "title"))
+			},
+			want: []string{
+				`warn primary-key public.nopk: the table has no primary key, so nothing ties a correction or a retraction to what was published; run ALTER TABLE "public"."nopk" ADD PRIMARY KEY (…)`,
+				"warn publication-operations $NAME: the publication does not publish updates and deletes, so readers miss the corrections and retractions made by them; give every table a primary key and run `newswire setup --apply`",
+				"fatal publication-operations $NAME: public.nopk has no usable replica identity, and a publication that carries it can publish no updates and deletes of any table: of public.articles " +
+					"corrections, retractions and articles that an UPDATE publishes would be missed, and an article deleted before its time would go out; " +
+					"give it a primary key or, by ALTER TABLE … REPLICA IDENTITY, another identity, or take it out of postgres.tables, then run `newswire setup --apply`",
+			},
+		},
 		"row level security": {
 			sql: "ALTER TABLE articles ENABLE ROW LEVEL SECURITY",
 			want: []string{

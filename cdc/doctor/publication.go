@@ -32,15 +32,7 @@ func (e *examination) operations(p *publication.State) {
 	if !p.Insert {
 		e.fatal(check, e.cfg.Publication, setupRemedy, "the publication does not publish inserts")
 	}
-	var missing []string
-	for _, o := range []struct {
-		name string
-		on   bool
-	}{{"updates", p.Update}, {"deletes", p.Delete}, {"truncates", p.Truncate}} {
-		if !o.on {
-			missing = append(missing, o.name)
-		}
-	}
+	missing := p.Unpublished()
 	switch {
 	case len(missing) > 0:
 		e.warn(check, e.cfg.Publication, "give every table a primary key and "+setupRemedy,
@@ -55,6 +47,9 @@ func (e *examination) operations(p *publication.State) {
 func (e *examination) publishedTables(ctx context.Context) error {
 	if e.pub == nil {
 		return nil // told already
+	}
+	if err := e.starved(ctx); err != nil {
+		return err
 	}
 	for _, t := range e.tables {
 		carried := e.pub.Table(t.Schema, t.Name)
@@ -77,6 +72,22 @@ func (e *examination) publishedTables(ctx context.Context) error {
 	}
 	if !e.toldFatal("table") && !e.toldFatal("publication-tables") { // else it may be what is meant
 		e.excess()
+	}
+	return nil
+}
+
+// starved looks for mapped tables that keep the changes of others unpublished.
+func (e *examination) starved(ctx context.Context) error {
+	var shapes []publication.Shape
+	for _, t := range e.tables {
+		shape, err := publication.ShapeOf(ctx, e.conn, publication.Wish{Schema: t.Schema, Name: t.Name})
+		if err != nil {
+			return err
+		}
+		shapes = append(shapes, shape)
+	}
+	if starved := publication.Starves(shapes); starved != nil {
+		e.fatal("publication-operations", e.cfg.Publication, starved.Remedy(), "%s", starved.Why())
 	}
 	return nil
 }
@@ -118,6 +129,10 @@ func (e *examination) columnList(t foundTable, carried *publication.Table, fit p
 		e.ok(check, t.String(), "only %s leave the database", list(fit.Columns))
 	case carried.Listed != nil:
 		e.ok(check, t.String(), "only %s leave the database, by the publication's own column list", list(carried.Listed))
+	case e.pub.All:
+		e.ok(check, t.String(), "every column leaves the database, and the engine drops those that are not mapped: a publication FOR ALL TABLES takes no column list")
+	case e.pub.Schemas:
+		e.ok(check, t.String(), "every column leaves the database, and the engine drops those that are not mapped: a publication with TABLES IN SCHEMA takes no column list")
 	case fit.Columns == nil:
 		e.ok(check, t.String(), "every column leaves the database, and the engine drops those that are not mapped: %s", fit.WhyAll)
 	case e.pub.Marked:
@@ -146,6 +161,8 @@ func (e *examination) rowFilter(t foundTable, carried *publication.Table, fit pu
 		e.ok(check, t.String(), "only rows with %s leave the database", carried.Filter)
 	case fit.WhyEvery != "":
 		e.ok(check, t.String(), "every row leaves the database, drafts too, and the engine drops those that are no news: %s", fit.WhyEvery)
+	case fit.Filter != "" && e.pub.All:
+		e.ok(check, t.String(), "every row leaves the database, drafts too, and the engine drops those that are no news: a publication FOR ALL TABLES takes no row filter")
 	case fit.Filter != "" && e.pub.Marked:
 		e.warn(check, t.String(), setupRemedy, "every row leaves the database, drafts too, where those with %s would do", fit.Filter)
 	case fit.Filter != "":

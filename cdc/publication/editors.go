@@ -121,6 +121,9 @@ func (s *State) breaks(t Table, l leaf, mapped bool) (why, remedy string) {
 	case !l.Identity && !mapped:
 		return "the publication carries its changes, but the table has no replica identity",
 			"give the table a primary key, or take it out of publication " + s.quoted()
+	case !l.Identity && len(s.Tables) > 1:
+		return "the publication carries its changes, but the table has no replica identity",
+			"give the table a primary key, or take it out of postgres.tables and of publication " + s.quoted()
 	case !l.Identity:
 		return "the publication carries its changes, but the table has no replica identity",
 			"give the table a primary key, or " + again + ", or take the table out of publication " + s.quoted()

@@ -17,6 +17,7 @@ type Wish struct {
 	Columns      []string // that the mapping names; empty: all
 	News         *Equals  // only such rows are news; nil: all, or more than a publication can tell
 	Why          string   // then: why, where News is nil but not all rows are news
+	Waits        string   // the column with the time that its rows wait for; "": they do not
 }
 
 // Equals is the condition that the column has the value, as text.

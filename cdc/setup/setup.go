@@ -25,6 +25,9 @@ func Prepare(ctx context.Context, conn *pgx.Conn, cfg Config, o Options) (Plan, 
 	if s.slot.exists && !s.slot.usable {
 		return Plan{}, fmt.Errorf("replication slot %q exists, but not for pgoutput in this database; choose another name in postgres.slot", cfg.Slot)
 	}
+	if err := s.permits(); err != nil {
+		return Plan{}, err
+	}
 	if o.Minimal && len(cfg.Queries) > 0 {
 		return Plan{}, fmt.Errorf("%s needs SELECT on what it reads, which --minimal does not grant; leave out --minimal, or take the tags from columns", cfg.Queries[0].Key)
 	}

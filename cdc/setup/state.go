@@ -97,6 +97,22 @@ func inspect(ctx context.Context, conn *pgx.Conn, cfg Config) (s state, err erro
 	return s, inspectQueries(ctx, conn, cfg, &s)
 }
 
+// permits tells in a sentence which table keeps changes from being published
+// that the engine cannot do without.
+func (s state) permits() error {
+	var shapes []publication.Shape
+	for _, t := range s.tables {
+		if t.Waits != "" && (!t.Changes() || len(t.Key) == 0) {
+			return fmt.Errorf("table %s has no primary key, so it would not be seen when a row that waits for the time in %s is deleted or put off; give it a primary key, or use {column: …, equals: …}", t, t.Waits)
+		}
+		shapes = append(shapes, t.Shape)
+	}
+	if starved := publication.Starves(shapes); starved != nil {
+		return fmt.Errorf("%s; %s", starved.Why(), starved.Remedy())
+	}
+	return nil
+}
+
 func inspectRole(ctx context.Context, conn *pgx.Conn, role string) (r roleState, err error) {
 	err = conn.QueryRow(ctx, `SELECT true, rolcanlogin, rolreplication, rolsuper,
 		coalesce(pg_catalog.shobj_description(oid, 'pg_authid') = $2, false)
