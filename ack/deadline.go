@@ -205,7 +205,7 @@ func (l *Ledger) giveUpLocked(e *entry, why Reason, readers *roaring.Bitmap, now
 	if readers.IsEmpty() {
 		return
 	}
-	g := &giveUp{entry: e, reason: why, at: now, readers: readers, flight: roaring.New()}
+	g := &giveUp{entry: e, reason: why, at: now, readers: readers, flight: roaring.New(), told: roaring.New()}
 	e.givenUp = append(e.givenUp, g)
 	l.outbox = append(l.outbox, g)
 	l.listLocked(e) // it may sleep

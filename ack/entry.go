@@ -58,6 +58,7 @@ type giveUp struct {
 	at      time.Time
 	readers *roaring.Bitmap // still to be handed over
 	flight  *roaring.Bitmap // of readers, those that the sender has now
+	told    *roaring.Bitmap // of readers, those whose cancel Kafka has before their copy
 }
 
 func newEntry(seq journal.Seq, id journal.ID, opened time.Time, audience *roaring.Bitmap) *entry {

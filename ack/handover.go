@@ -33,11 +33,11 @@ type HandOver struct {
 // The causes of a Cancel.
 const (
 	CauseAcked     = "acked"     // the reader acknowledged after the hand-over
-	CauseRetracted = "retracted" // the article was withdrawn
+	CauseRetracted = "retracted" // the article was withdrawn, before the hand-over or after
 )
 
-// Cancel takes back a hand-over that Kafka already has, so that no phone rings
-// for it.
+// Cancel takes back a hand-over that Kafka already has, or is to get once it has
+// the cancel, so that no phone rings for it.
 type Cancel struct {
 	Seq    journal.Seq
 	Reader journal.Reader

@@ -97,6 +97,7 @@ type Ledger struct {
 	floors   map[journal.Reader]journal.Seq // nothing before it is unread
 	rows     map[row][]journal.Seq          // of entries that were opened since the start
 	retracts []*retraction                  // oldest first
+	leaving  map[row]journal.Seq            // of retracts, the last of each row
 	skips    skips
 	armed    bool      // deadlines may fall
 	graced   time.Time // when everyone was last given time to come back
@@ -104,6 +105,7 @@ type Ledger struct {
 
 	outbox  []*giveUp // oldest first
 	flight  []flown   // what the sender has now
+	ahead   []flown   // whose cancel the sender has now, ahead of their copy
 	cancels []Cancel  // oldest first; those at the front may be with the sender
 	added   []Cancel  // of cancels, those that are not on disk yet
 
@@ -123,6 +125,7 @@ func New(cfg Config, j *journal.Journal, names Names, log *slog.Logger, reg prom
 		ids:     make(map[journal.ID]journal.Seq),
 		floors:  make(map[journal.Reader]journal.Seq),
 		rows:    make(map[row][]journal.Seq),
+		leaving: make(map[row]journal.Seq),
 		skips:   skips{busy: make(map[block]int), partial: make(map[block]*partialSkip)},
 	}
 	l.m = newMetrics(reg, l)

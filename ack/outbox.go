@@ -11,8 +11,10 @@ import (
 )
 
 // Next waits until something is to be handed over or cancelled, and gives at
-// most limit of it, the oldest first. What it gave is with the caller until
-// Settle; there is one caller. The error is ctx's or the journal's.
+// most limit of it, the oldest first. A copy that was withdrawn before it left
+// is given as a cancel, and as a hand-over only once Kafka has that cancel; what
+// else its reader has coming waits behind it. What it gave is with the caller
+// until Settle; there is one caller. The error is ctx's or the journal's.
 func (l *Ledger) Next(ctx context.Context, limit int) ([]HandOver, []Cancel, error) {
 	for {
 		// Nothing leaves before it is durable: nor is its reader's name known
@@ -21,12 +23,18 @@ func (l *Ledger) Next(ctx context.Context, limit int) ([]HandOver, []Cancel, err
 			return nil, nil, err
 		}
 		l.mu.Lock()
-		l.takeOffLocked(limit - min(limit/2, len(l.cancels))) // cancels are in a hurry, and have half of it
-		flight := slices.Clone(l.flight)
-		cancels := slices.Clone(l.cancels[:min(limit-len(flight), len(l.cancels))])
+		cancels := l.takeOffLocked(limit)
+		flight, ahead := slices.Clone(l.flight), slices.Clone(l.ahead)
 		l.mu.Unlock()
-		if len(flight)+len(cancels) > 0 {
-			overs, addressed, err := l.describe(flight, cancels)
+		if len(flight)+len(ahead)+len(cancels) > 0 {
+			withdrawn, err := l.anyWithdrawn(flight)
+			if err != nil {
+				return nil, nil, err
+			}
+			if withdrawn {
+				continue // its cancel goes first
+			}
+			overs, addressed, err := l.describe(flight, ahead, cancels)
 			if err != nil || len(overs)+len(addressed) > 0 {
 				return overs, addressed, err
 			}
@@ -55,32 +63,28 @@ func (l *Ledger) oldest() journal.Seq {
 	return 0
 }
 
-// takeOffLocked marks the oldest hand-overs as being with the sender. A batch
-// that was never settled did not get there.
-func (l *Ledger) takeOffLocked(limit int) {
+// takeOffLocked puts the next batch together: it marks the oldest hand-overs as
+// being with the sender, and gives the cancels of what has landed. A batch that
+// was never settled did not get there.
+func (l *Ledger) takeOffLocked(limit int) []Cancel {
 	for _, f := range l.flight {
 		l.landLocked(f, false)
 	}
-	l.flight = l.flight[:0]
+	l.flight, l.ahead = l.flight[:0], l.ahead[:0]
 	l.outbox = slices.DeleteFunc(l.outbox, func(g *giveUp) bool { return g.readers.IsEmpty() })
-	durable := l.j.Synced()
-	for _, g := range l.outbox {
-		if g.entry.seq > durable {
-			return
-		}
-		for it := g.readers.Iterator(); it.HasNext() && len(l.flight) < limit; {
-			r := it.Next()
-			g.flight.Add(r)
-			l.flight = append(l.flight, flown{g, journal.Reader(r)})
-		}
-		if len(l.flight) == limit {
-			return
-		}
+	l.lineUpLocked(limit)
+	hurry := min(limit/2, len(l.ahead)+len(l.cancels)) // cancels are in a hurry, and have half of it
+	l.flight = l.flight[:min(limit-hurry, len(l.flight))]
+	for _, f := range l.flight {
+		f.g.flight.Add(uint32(f.reader))
 	}
+	l.ahead = l.ahead[:min(limit-len(l.flight), len(l.ahead))]
+	room := limit - len(l.flight) - len(l.ahead)
+	return slices.Clone(l.cancels[:min(room, len(l.cancels))])
 }
 
 // describe adds what the records tell to what the sender takes.
-func (l *Ledger) describe(flight []flown, cancels []Cancel) ([]HandOver, []Cancel, error) {
+func (l *Ledger) describe(flight, ahead []flown, cancels []Cancel) ([]HandOver, []Cancel, error) {
 	var overs []HandOver
 	var m *journal.Message
 	for i, f := range flight {
@@ -119,8 +123,12 @@ func (l *Ledger) describe(flight []flown, cancels []Cancel) ([]HandOver, []Cance
 			Reason: reason, Attempts: n, FirstSent: first, Due: f.g.at,
 		})
 	}
+	first, err := l.foretell(ahead)
+	if err != nil {
+		return nil, nil, err
+	}
 	addressed, err := l.address(cancels)
-	return overs, addressed, err
+	return overs, append(first, addressed...), err
 }
 
 // address gives cancels the key of the record that they take back. Those whose
@@ -145,14 +153,18 @@ func (l *Ledger) address(cancels []Cancel) (addressed []Cancel, err error) {
 }
 
 // forget drops a reader who was deleted from a message's audience. An
-// acknowledgement that came during the flight has ended the pair already.
+// acknowledgement that came during the flight has ended the pair already, and
+// one that came before the flight has taken it back.
 func (l *Ledger) forget(f flown) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := f.g.entry
-	f.g.readers.Remove(uint32(f.reader))
+	same := func(other flown) bool { return other == f }
+	l.flight, l.ahead = slices.DeleteFunc(l.flight, same), slices.DeleteFunc(l.ahead, same)
 	f.g.flight.Remove(uint32(f.reader))
-	l.flight = slices.DeleteFunc(l.flight, func(other flown) bool { return other == f })
+	if !f.g.readers.CheckedRemove(uint32(f.reader)) {
+		return
+	}
 	e.dropEmpty()
 	if e.read.Contains(uint32(f.reader)) {
 		e.left--
@@ -168,14 +180,15 @@ func (l *Ledger) forget(f flown) {
 func (l *Ledger) Settle(handed, cancelled []bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(handed) != len(l.flight) || len(cancelled) > len(l.cancels) {
+	if len(handed) != len(l.flight) || len(cancelled) > len(l.ahead)+len(l.cancels) {
 		return fmt.Errorf("settle %d hand-overs and %d cancels: %d and %d were given",
-			len(handed), len(cancelled), len(l.flight), len(l.cancels))
+			len(handed), len(cancelled), len(l.flight), len(l.ahead)+len(l.cancels))
 	}
 	for i, f := range l.flight {
 		l.landLocked(f, handed[i])
 	}
 	l.flight = l.flight[:0]
+	cancelled = l.toldLocked(cancelled)
 	var rest []Cancel
 	for i, c := range l.cancels {
 		if i >= len(cancelled) || !cancelled[i] {
@@ -202,7 +215,7 @@ func (l *Ledger) landLocked(f flown, handed bool) {
 	if handed {
 		e.handed.Add(r)
 		e.hands.note(time.Now())
-		if e.retracted && !acked {
+		if e.retracted && !acked && !f.g.told.Contains(r) {
 			l.cancelLocked(e, f.reader, CauseRetracted)
 		}
 	} else {

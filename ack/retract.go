@@ -50,7 +50,7 @@ func (l *Ledger) historyLocked(u *journal.Update, seq journal.Seq, m *journal.Me
 	row := rowOf(m)
 	if m.Action == journal.Retract { // a retraction is not withdrawn itself
 		u.Set(journal.SpaceRetracts.Seq(seq), bytes.Clone(row[:]))
-		l.retracts = append(l.retracts, &retraction{seq: seq, row: row})
+		l.addRetractLocked(&retraction{seq: seq, row: row})
 		l.poke()
 		return
 	}
@@ -72,6 +72,11 @@ func (l *Ledger) forgetRowLocked(e *entry) {
 	}
 }
 
+func (l *Ledger) addRetractLocked(t *retraction) {
+	l.retracts = append(l.retracts, t)
+	l.leaving[t.row] = t.seq
+}
+
 // loadRetracts takes up the retractions that were not worked off.
 func (l *Ledger) loadRetracts(v journal.View) error {
 	return v.Scan(journal.SpaceRetracts, nil, func(key, value []byte) (bool, error) {
@@ -79,7 +84,7 @@ func (l *Ledger) loadRetracts(v journal.View) error {
 		if copy(t.row[:], value) < len(t.row) {
 			return false, fmt.Errorf("retraction %d: %w", t.seq, errDamaged)
 		}
-		l.retracts = append(l.retracts, t)
+		l.addRetractLocked(t)
 		return true, nil
 	})
 }
@@ -120,6 +125,9 @@ func (l *Ledger) workOff(recorded journal.Seq) (done []journal.Seq, err error) {
 		}
 		l.mu.Lock()
 		l.retracts = l.retracts[1:]
+		if l.leaving[t.row] == t.seq {
+			delete(l.leaving, t.row)
+		}
 		l.mu.Unlock()
 		done = append(done, t.seq)
 	}
@@ -143,8 +151,9 @@ func (l *Ledger) history(t *retraction) (seqs []journal.Seq, err error) {
 	return slices.DeleteFunc(seqs, func(seq journal.Seq) bool { return seq >= t.seq }), err
 }
 
-// recall takes back what was handed over of one message; what is handed over
-// from now on is taken back as it lands. False when too many cancels wait.
+// recall takes back what was handed over of one message; what is with the
+// sender is taken back as it lands, and the rest before it leaves. False when
+// too many cancels wait.
 func (l *Ledger) recall(t *retraction) (whole bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -152,10 +161,7 @@ func (l *Ledger) recall(t *retraction) (whole bool, err error) {
 	if err != nil || e == nil {
 		return err == nil, err // no longer kept
 	}
-	if !e.retracted {
-		e.retracted = true
-		l.dirtiedLocked(e)
-	}
+	l.withdrawLocked(e)
 	it := roaring.AndNot(e.handed, e.read).Iterator()
 	for it.AdvanceIfNeeded(t.next); it.HasNext(); {
 		t.next = it.Next()

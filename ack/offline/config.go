@@ -21,7 +21,8 @@ const EmbeddedBroker = "embedded"
 // Outbox is what the ledger wants Kafka to have. One Sender reads it.
 type Outbox interface {
 	// Next blocks until something is to be handed over or cancelled, and gives
-	// at most max, in order. What it gave is in flight until Settle.
+	// at most max, in order. What it gave is in flight until Settle. A copy whose
+	// cancel must be in Kafka first is not given before its cancel is settled.
 	Next(ctx context.Context, max int) ([]ack.HandOver, []ack.Cancel, error)
 	// Settle tells what Kafka has acknowledged of the batch given last; the
 	// rest is given again by Next. False means that Kafka may or may not have it.

@@ -34,6 +34,7 @@ type Record struct {
 	Topic     string
 	Partition int32
 	Offset    int64
+	Time      time.Time // when it was produced
 	Key       string
 	Value     []byte
 	Headers   map[string]string
@@ -81,7 +82,7 @@ func newRecord(r *kgo.Record) Record {
 		headers[h.Key] = string(h.Value)
 	}
 	return Record{
-		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset,
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp,
 		Key: string(r.Key), Value: r.Value, Headers: headers,
 	}
 }
