@@ -115,7 +115,7 @@ func (c *catalog) awaitSeen(ctx context.Context, xid uint32) error {
 		}
 		if !told && c.log != nil && time.Since(began) > unseenQuiet {
 			told = true
-			c.log.WarnContext(ctx, "a committed transaction is not visible yet, so the tags of its rows wait: does a synchronous standby not answer?", "xid", xid)
+			c.log.WarnContext(ctx, "a committed transaction is not visible yet, so what is read of its rows waits: does a synchronous standby not answer?", "xid", xid)
 		}
 		if !pause(ctx, wait) {
 			return ctx.Err()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 
@@ -20,8 +21,9 @@ type shapes interface {
 	primaryKey(ctx context.Context, n name) ([]string, error)
 	types(ctx context.Context, oids []uint32) ([]pgjson.Type, error)
 	// reread reads one column of a row as it stands now, as PostgreSQL prints
-	// it. The error is errRowGone, errNoValue, or the database's.
-	reread(ctx context.Context, n name, key []keyValue, column string) (text []byte, null bool, err error)
+	// it, once the transaction is seen. The error is errRowGone, errNoValue, or
+	// the database's.
+	reread(ctx context.Context, xid uint32, n name, key []keyValue, column string) (text []byte, null bool, err error)
 	// describe makes of the catalogs what a Relation message tells.
 	describe(ctx context.Context, t *table) (r *relation, columns []string, err error)
 	// ask asks a table's query about rows, once the transaction is seen. There
@@ -41,6 +43,7 @@ type assembler struct {
 	source    journal.Source // tells the epoch of each commit
 	epoch     uint16         // of the open transaction
 	metrics   *metrics
+	log       *slog.Logger // nil: nothing is logged
 	journal   Journal
 	relations map[uint32]shape // by the server's number
 
@@ -52,11 +55,12 @@ type assembler struct {
 	rows       rowBook
 	deleted    map[string]deletion // by row key, in the open transaction since it was last spooled
 	awaiting   awaiting            // what of it needs the answers of a query first
-	moved      int                 // how many more rows wait since the last commit
-	waited     bool                // it made some wait, or wait for another time
-	due        journal.LSN         // the last commit at which those that were due went out
-	backfilled journal.LSN         // position of the snapshot that was backfilled from; 0: none was
-	released   instant             // its time; of what the journal has when nothing was read yet
+	unreadable unreadable
+	moved      int         // how many more rows wait since the last commit
+	waited     bool        // it made some wait, or wait for another time
+	due        journal.LSN // the last commit at which those that were due went out
+	backfilled journal.LSN // position of the snapshot that was backfilled from; 0: none was
+	released   instant     // its time; of what the journal has when nothing was read yet
 }
 
 // shape is what a Relation message said: of a mapped table, either its

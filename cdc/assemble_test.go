@@ -16,7 +16,7 @@ import (
 type textShapes struct{ shapes }
 
 func (textShapes) primaryKey(context.Context, name) ([]string, error) { return nil, nil }
-func (textShapes) reread(context.Context, name, []keyValue, string) ([]byte, bool, error) {
+func (textShapes) reread(context.Context, uint32, name, []keyValue, string) ([]byte, bool, error) {
 	return nil, false, errNoValue
 }
 

@@ -227,7 +227,15 @@ func (c *catalog) types(ctx context.Context, oids []uint32) ([]pgjson.Type, erro
 
 // reread reads one column of a row as it stands now, printed as the stream
 // prints values. The key is quoted as literals, which take the columns' types.
-func (c *catalog) reread(ctx context.Context, n name, key []keyValue, column string) (text []byte, null bool, err error) {
+// Before the transaction is seen the row may not be there yet, or be as it was.
+func (c *catalog) reread(ctx context.Context, xid uint32, n name, key []keyValue, column string) (text []byte, null bool, err error) {
+	alive := func(context.Context, *pgx.Conn) error { return nil }
+	if err = c.do(ctx, alive); err == nil {
+		err = c.awaitSeen(ctx, xid)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("read %s of %s again: %w", column, n, err)
+	}
 	found := false
 	err = c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		query := "BEGIN READ ONLY; " + localSettings() + "SELECT " + pgx.Identifier{column}.Sanitize() + " FROM " + n.quoted() + " WHERE "

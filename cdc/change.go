@@ -33,6 +33,7 @@ type change struct {
 	whole    bool                 // old has every column
 	left     []byte               // the key that it had and has no longer; nil: none
 	leaving  uint32               // the ordinal of that
+	former   memory               // of the row under that key, where it has another now; empty until it is told
 	answer   *answer              // to the query for its tags; nil when it was not asked
 }
 
@@ -123,20 +124,26 @@ func (a *assembler) take(ctx context.Context, c change) error {
 // tell says what a change means.
 func (a *assembler) tell(ctx context.Context, c *change) error {
 	if c.left != nil {
+		if c.row != nil { // before it is forgotten
+			var err error
+			if c.former, err = a.remembered(c.left, true); err != nil {
+				return err
+			}
+		}
 		if err := a.leave(c); err != nil {
 			return err
 		}
 	}
 	switch {
 	case c.inserted:
-		return a.tellInserted(c)
+		return a.tellInserted(ctx, c)
 	case c.row != nil:
 		return a.tellUpdated(ctx, c)
 	}
 	return nil
 }
 
-func (a *assembler) tellInserted(c *change) error {
+func (a *assembler) tellInserted(ctx context.Context, c *change) error {
 	v := &rowValues{relation: c.relation, row: c.row, key: c.relation.keyObject(c.key), at: a.now(), answer: c.answer}
 	d, again := a.deleted[string(c.key)]
 	if again {
@@ -144,7 +151,7 @@ func (a *assembler) tellInserted(c *change) error {
 	}
 	next, err := v.article(a.skippedTag)
 	if errors.Is(err, errRowGone) {
-		a.count(rowUnreadable) // its deletion comes behind
+		a.leaveOut(ctx, c, err)
 		return nil
 	}
 	if err != nil {
@@ -160,11 +167,16 @@ func (a *assembler) tellInserted(c *change) error {
 }
 
 func (a *assembler) tellUpdated(ctx context.Context, c *change) error {
-	was, err := a.rows.get(c.key, a.open.LSN)
+	own, err := a.remembered(c.key, false)
 	if err != nil {
 		return err
 	}
-	v := &rowValues{relation: c.relation, row: c.row, key: c.relation.keyObject(c.key), at: a.now(), was: was, answer: c.answer, reread: readAgain(ctx, a.shapes, c.relation, c.row)}
+	was := own.state
+	if c.left != nil {
+		own = c.former // the row is that one, whatever had this key before
+	}
+	v := &rowValues{relation: c.relation, row: c.row, key: c.relation.keyObject(c.key), at: a.now(), was: was, before: own.state, answer: c.answer,
+		last: own.data, reread: a.readAgain(ctx, c.relation, c.row)}
 	if c.whole {
 		v.old = c.old
 		if was == nil && c.left == nil {
@@ -174,15 +186,9 @@ func (a *assembler) tellUpdated(ctx context.Context, c *change) error {
 			v.was = was
 		}
 	}
-	if was.waits() {
-		key := c.key // alone: c itself need not outlive the call
-		v.last = func() (json.RawMessage, error) { return a.rows.lastKept(key, was) }
-	} else if was != nil && !was.id.IsZero() {
-		v.last = func() (json.RawMessage, error) { return a.lastData(was.id) }
-	}
 	next, err := v.article(a.skippedTag)
 	if errors.Is(err, errRowGone) || errors.Is(err, errNoValue) {
-		a.count(rowUnreadable) // gone: its deletion comes behind
+		a.leaveOut(ctx, c, err)
 		return nil
 	}
 	if err != nil {
@@ -371,22 +377,4 @@ func (r *relation) oldKey(kind uint8, old *pglogrepl.TupleData, present []byte) 
 		return present, whole
 	}
 	return key, whole
-}
-
-// lastData gives the data of an earlier message; nil when it is no longer
-// kept, or was not whole.
-func (a *assembler) lastData(id journal.ID) (json.RawMessage, error) {
-	at, open := slices.BinarySearchFunc(a.open.Messages, id, func(m journal.Message, id journal.ID) int { return m.ID.Compare(id) })
-	if a.awaiting.answered { // not in order until the part is complete
-		at = slices.IndexFunc(a.open.Messages, func(m journal.Message) bool { return m.ID == id })
-		open = at >= 0
-	}
-	if open && !a.open.Messages[at].Truncated {
-		return a.open.Messages[at].Data, nil
-	}
-	m, kept, err := a.journal.MessageByID(id)
-	if err != nil || !kept || m.Truncated {
-		return nil, err
-	}
-	return m.Data, nil
 }

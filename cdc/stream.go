@@ -63,6 +63,7 @@ func newStream(l *Listener, conn *pgconn.PgConn, c *catalog, source journal.Sour
 	}
 	s.journal = paced{l.journal, &s.pace}
 	s.assembler = newAssembler(l.tables, pacedShapes{c, &s.pace}, source, s.journal, l.metrics)
+	s.assembler.log = l.log
 	if t := slot.senderTimeout; t > 0 {
 		s.interval = max(min(s.interval, t/3), settle)
 		s.silence = t

@@ -2,7 +2,6 @@ package cdc
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,7 +30,8 @@ type rowValues struct {
 	key      json.RawMessage                 // nil where nobody has made it yet
 	old      *pglogrepl.TupleData            // nil unless the whole old row was sent
 	at       instant                         // when the change was committed
-	was      *rowState                       // nil when the row neither was published nor waited
+	was      *rowState                       // what readers know under this key; nil when the row neither was published nor waited
+	before   *rowState                       // of the row itself, which may have had another key; nil likewise
 	answer   *answer                         // to the query for the tags; nil when it was not asked
 	last     func() (json.RawMessage, error) // data of the last message, or of the one that waits; nil when it is not whole
 	reread   func(column int) (text []byte, null bool, err error)
@@ -127,7 +127,7 @@ func (v *rowValues) marked() (bool, error) {
 	if i < 0 {
 		return true, nil
 	}
-	if v.leavesOut(i) && v.was != nil {
+	if v.leavesOut(i) && v.before != nil {
 		return true, nil // it was, and the column did not change
 	}
 	c := v.row.Columns[i]
@@ -168,8 +168,8 @@ func (v *rowValues) tags(skip func(tagFate)) ([]string, error) {
 	}
 	split := r.table.cfg.Tags.Column != ""
 	for _, i := range r.tags {
-		if split && v.was != nil && v.leavesOut(i) {
-			return v.was.tags, nil // the one tags column did not change
+		if split && v.before != nil && v.leavesOut(i) {
+			return v.before.tags, nil // the one tags column did not change
 		}
 		if v.row.Columns[i].DataType == pglogrepl.TupleDataTypeNull {
 			skip(tagNull)
@@ -299,15 +299,4 @@ func (v *rowValues) same(tags []string) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-// readAgain reads one column of a row from the database.
-func readAgain(ctx context.Context, s shapes, r *relation, row *pglogrepl.TupleData) func(int) ([]byte, bool, error) {
-	return func(i int) ([]byte, bool, error) {
-		var key []keyValue
-		for _, k := range r.key {
-			key = append(key, keyValue{r.columns[k].name, string(row.Columns[k].Data)})
-		}
-		return s.reread(ctx, r.table.name, key, r.columns[i].name)
-	}
 }

@@ -71,8 +71,8 @@ func (p pacedShapes) ask(ctx context.Context, q question) ([]*answer, error) {
 	return answers, err
 }
 
-func (p pacedShapes) reread(ctx context.Context, n name, key []keyValue, column string) ([]byte, bool, error) {
-	text, null, err := p.shapes.reread(ctx, n, key, column)
+func (p pacedShapes) reread(ctx context.Context, xid uint32, n name, key []keyValue, column string) ([]byte, bool, error) {
+	text, null, err := p.shapes.reread(ctx, xid, n, key, column)
 	p.pace.steps.Add(1)
 	return text, null, err
 }
