@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,10 +67,23 @@ func TestWipedJournalBesideAUsedSlotIsAGap(t *testing.T) {
 			if n := len(wiped.messages); n != 0 {
 				t.Errorf("%d messages, want none after the gap", n)
 			}
-			mend(t, articles(db), wiped)
+			stood := db.ConfirmedFlush()
+			said := mend(t, articles(db), wiped)
+			if now := db.ConfirmedFlush(); now != stood {
+				t.Errorf("the slot stands at %s, want it at %s, with what it has not given", now, stood)
+			}
+			if !strings.Contains(said[0], "not given yet") {
+				t.Errorf("it said %q", said)
+			}
 			listen(t, articles(db), wiped).ready()
 			db.Exec(`INSERT INTO articles (title) VALUES ('goes on')`)
-			wiped.wait(t, 1)
+			var titles []any
+			for _, m := range wiped.wait(t, 2) {
+				titles = append(titles, field(t, m, "title"))
+			}
+			if !slices.Equal(titles, []any{"next", "goes on"}) {
+				t.Errorf("readers learn %v", titles)
+			}
 		})
 	}
 }

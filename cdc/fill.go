@@ -34,10 +34,7 @@ func (l *Listener) fill(ctx context.Context, c *catalog, before journal.LSN) (at
 		return 0, err
 	}
 	defer hangUp(conn)
-	name := l.cfg.Slot[:min(len(l.cfg.Slot), maxNameBytes-len(fillSuffix))] + fillSuffix
-	slot, err := pglogrepl.CreateReplicationSlot(ctx, conn, name, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
-		Temporary: true, SnapshotAction: "EXPORT_SNAPSHOT", Mode: pglogrepl.LogicalReplication,
-	})
+	snapshot, at, err := l.cfg.temporarySlot(ctx, conn)
 	if pgCode(err) == codeTooManySlots && l.cfg.Backfill > 0 {
 		return 0, fmt.Errorf("no replication slot is free for a moment, which postgres.backfill needs; raise max_replication_slots: %w", err)
 	}
@@ -46,22 +43,18 @@ func (l *Listener) fill(ctx context.Context, c *catalog, before journal.LSN) (at
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("create temporary slot %q: %w", name, err)
-	}
-	lsn, err := pglogrepl.ParseLSN(slot.ConsistentPoint)
-	if err != nil {
-		return 0, fmt.Errorf("create temporary slot %q: position %q: %w", name, slot.ConsistentPoint, err)
+		return 0, err
 	}
 	now, err := c.now(ctx)
 	if err != nil {
 		return 0, err
 	}
-	b, err := l.beginBackfill(ctx, journal.LSN(lsn), before, now)
+	b, err := l.beginBackfill(ctx, at, before, now)
 	if err != nil {
 		return 0, err
 	}
 	for _, t := range l.tables {
-		n, err := l.fillTable(ctx, c, t, fillFrom{slot.SnapshotName, journal.LSN(lsn), now, b})
+		n, err := l.fillTable(ctx, c, t, fillFrom{snapshot, at, now, b})
 		if pgCode(err) == codeInsufficientPrivilege && t.query == nil {
 			l.log.WarnContext(ctx, "the role may not read a table, so what was published in it before stays unknown", "table", t.name.String())
 			continue
@@ -72,13 +65,30 @@ func (l *Listener) fill(ctx context.Context, c *catalog, before journal.LSN) (at
 		l.log.InfoContext(ctx, "read what was published before", "table", t.name.String(), "rows", n)
 	}
 	if b == nil {
-		return journal.LSN(lsn), nil
+		return at, nil
 	}
-	n, err := b.run(ctx, l, c, slot.SnapshotName)
+	n, err := b.run(ctx, l, c, snapshot)
 	if err == nil {
 		l.log.InfoContext(ctx, "backfilled what became news lately", "rows", n, "since", b.progress.since.time())
 	}
-	return journal.LSN(lsn), err
+	return at, err
+}
+
+// temporarySlot makes a slot that ends with conn, for its snapshot, which lives
+// as long as conn does nothing else.
+func (cfg Config) temporarySlot(ctx context.Context, conn *pgconn.PgConn) (snapshot string, at journal.LSN, err error) {
+	name := cfg.Slot[:min(len(cfg.Slot), maxNameBytes-len(fillSuffix))] + fillSuffix
+	slot, err := pglogrepl.CreateReplicationSlot(ctx, conn, name, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
+		Temporary: true, SnapshotAction: "EXPORT_SNAPSHOT", Mode: pglogrepl.LogicalReplication,
+	})
+	if err != nil {
+		return "", 0, fmt.Errorf("create temporary slot %q: %w", name, err)
+	}
+	lsn, err := pglogrepl.ParseLSN(slot.ConsistentPoint)
+	if err != nil {
+		return "", 0, fmt.Errorf("create temporary slot %q: position %q: %w", name, slot.ConsistentPoint, err)
+	}
+	return slot.SnapshotName, journal.LSN(lsn), nil
 }
 
 // fillFrom is what rows are read from.

@@ -2,20 +2,17 @@ package cdc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"newswire/cdc/pgjson"
 	"newswire/fanout/journal"
 )
 
@@ -34,7 +31,8 @@ type resync struct {
 // the journal does not know becomes a publish, one that differs a correct, one
 // that is gone a retract. Nothing else may read the slot. It can be stopped and
 // run again: what it has journaled is known then. An empty journal learns the
-// rows silently, as at a first start.
+// rows silently, as at a first start, and keeps the slot if it can be read:
+// what that has not given yet is news still.
 func Resync(ctx context.Context, cfg Config, j Journal, progress func(string)) error {
 	tables, err := cfg.compile()
 	if err != nil {
@@ -58,28 +56,71 @@ func Resync(ctx context.Context, cfg Config, j Journal, progress func(string)) e
 	if err := j.DropSpool(ctx); err != nil {
 		return err
 	}
+	old, err := r.freeSlot(ctx)
+	if err != nil {
+		return err
+	}
+	if _, began := j.Source(); !began && old.exists && !old.lost() {
+		return r.keepSlot(ctx, conn, who, old)
+	}
+	return r.replaceSlot(ctx, conn, who, old)
+}
+
+// keepSlot begins an empty journal at a slot that others have read, or may have.
+func (r *resync) keepSlot(ctx context.Context, conn *pgconn.PgConn, who server, old slotState) error {
+	if err := old.on(who); err != nil {
+		return err
+	}
+	snapshot, at, err := r.cfg.temporarySlot(ctx, conn)
+	if pgCode(err) == codeTooManySlots {
+		return fmt.Errorf("no replication slot is free for a moment, to learn what is published; raise max_replication_slots, then run `newswire resync` again: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	r.progress(fmt.Sprintf("The journal is empty: it begins where replication slot %q stands, at %s, and gets what that has not given yet.", r.cfg.Slot, old.confirmed))
+	source := who.begin(r.cfg.Slot, firstEpoch)
+	source.Filled = at
+	if err := r.learn(ctx, snapshot, at); err != nil {
+		return err
+	}
+	return r.begin(ctx, source, old.confirmed)
+}
+
+// replaceSlot begins, or goes on, at a slot that it makes.
+func (r *resync) replaceSlot(ctx context.Context, conn *pgconn.PgConn, who server, old slotState) error {
 	if err := r.mark(ctx); err != nil {
 		return err
 	}
-	if err := r.dropSlot(ctx); err != nil {
+	if err := r.dropSlot(ctx, old); err != nil {
 		return err
 	}
 	at, snapshot, err := r.createSlot(ctx, conn)
 	if err != nil {
 		return err
 	}
-	progress(fmt.Sprintf("Replication slot %q was made anew at %s.", cfg.Slot, at))
+	r.progress(fmt.Sprintf("Replication slot %q was made anew at %s.", r.cfg.Slot, at))
 	source := r.source(who, at)
-	if _, began := j.Source(); !began {
-		source.Filled = at
-		err = r.learn(ctx, snapshot, at)
-	} else {
+	if _, began := r.journal.Source(); began {
 		err = r.compare(ctx, source, snapshot, at)
+	} else {
+		source.Filled = at
+		was := "was lost"
+		if !old.exists {
+			was = "did not exist"
+		}
+		r.progress(fmt.Sprintf("The journal is empty and the slot %s: what was committed before %s is not delivered, what is published of it is only known.", was, at))
+		err = r.learn(ctx, snapshot, at)
 	}
 	if err != nil {
 		return err
 	}
-	if err := j.Rebase(ctx, source, at); err != nil {
+	return r.begin(ctx, source, at)
+}
+
+// begin lets the journal go on from a slot's position.
+func (r *resync) begin(ctx context.Context, source journal.Source, at journal.LSN) error {
+	if err := r.journal.Rebase(ctx, source, at); err != nil {
 		return fmt.Errorf("record source: %w", err)
 	}
 	return nil
@@ -148,25 +189,32 @@ func (r *resync) mark(ctx context.Context) error {
 // slotPatience is how long a slot may still be held by a connection that ends.
 const slotPatience = 10 * time.Second
 
-// dropSlot removes the old slot, if there is one.
-func (r *resync) dropSlot(ctx context.Context) error {
+// freeSlot gives the old slot, if there is one, once nobody reads it.
+func (r *resync) freeSlot(ctx context.Context) (s slotState, err error) {
 	for deadline := time.Now().Add(slotPatience); ; {
-		s, err := r.catalog.slot(ctx)
+		s, err = r.catalog.slot(ctx)
 		if err != nil || !s.exists {
-			return err
+			return s, err
 		}
 		if err := s.misfit(r.cfg.Slot); err != nil {
-			return err
+			return s, err
 		}
 		if !s.active {
-			break
+			return s, nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("replication slot %q is being read by the PostgreSQL process %d; end its reader, then run `newswire resync` again", r.cfg.Slot, s.activePID)
+			return s, fmt.Errorf("replication slot %q is being read by the PostgreSQL process %d; end its reader, then run `newswire resync` again", r.cfg.Slot, s.activePID)
 		}
 		if !pause(ctx, 100*time.Millisecond) {
-			return ctx.Err()
+			return s, ctx.Err()
 		}
+	}
+}
+
+// dropSlot removes the old slot, if there is one.
+func (r *resync) dropSlot(ctx context.Context, old slotState) error {
+	if !old.exists {
+		return nil
 	}
 	err := r.catalog.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", r.cfg.Slot)
@@ -233,133 +281,4 @@ func (r *resync) learn(ctx context.Context, snapshot string, at journal.LSN) err
 		r.progress(fmt.Sprintf("%s: %d published rows are known now.", t.name, n))
 	}
 	return nil
-}
-
-// compareStep and compareBytes are how many messages, and of what size, are
-// journaled together: well within one transaction of the journal.
-const (
-	compareStep  = 500
-	compareBytes = 1 << 20
-)
-
-// compare journals what differs, table by table.
-func (r *resync) compare(ctx context.Context, source journal.Source, snapshot string, at journal.LSN) error {
-	a := newAssembler(r.tables, r.catalog, source, r.journal, r.metrics)
-	if err := a.recall(); err != nil {
-		return err
-	}
-	// A commit record may begin exactly at the slot's position; one byte before
-	// it no other message has its id.
-	now, err := r.catalog.now(ctx)
-	if err != nil {
-		return err
-	}
-	a.open = &journal.Commit{Epoch: source.Epoch, LSN: at - 1, End: at, Time: now, Part: true}
-	for _, t := range r.tables {
-		c := &comparison{assembler: a, journal: r.journal, table: t, seen: make(map[uint64]struct{})}
-		if err := c.run(ctx, r, snapshot); err != nil {
-			return fmt.Errorf("compare %s with the journal: %w", t.name, err)
-		}
-		r.progress(fmt.Sprintf("%s: %d rows compared, %d messages made.", t.name, c.rows, c.messages))
-	}
-	return nil
-}
-
-// comparison is that of one table.
-type comparison struct {
-	assembler *assembler
-	journal   Journal
-	table     *table
-	rows      int
-	messages  int
-	seen      map[uint64]struct{} // hashes of the published rows' keys
-}
-
-func (c *comparison) run(ctx context.Context, r *resync, snapshot string) error {
-	rel, columns, err := r.catalog.describe(ctx, c.table)
-	if err != nil {
-		return err
-	}
-	if len(rel.key) == 0 {
-		return errors.New("the table has no primary key, so its rows cannot be told apart; add one")
-	}
-	rel.oddValue = r.metrics.oddValues.Inc
-	conn, err := connectAs(ctx, r.cfg.DSN, pgjson.Settings)
-	if err != nil {
-		return err
-	}
-	defer hangUp(conn)
-	results, err := selectRows(ctx, conn, c.table, rel, columns, snapshot, nil)
-	if err != nil {
-		return err
-	}
-	for results.NextResult() {
-		for rows := results.ResultReader(); rows.NextRow(); {
-			if err := c.row(ctx, selected(rel, rows.Values())); err != nil {
-				return errors.Join(err, results.Close())
-			}
-		}
-	}
-	if err := results.Close(); err != nil {
-		return err
-	}
-	if err := c.gone(ctx, rel); err != nil {
-		return err
-	}
-	return c.flush(ctx)
-}
-
-// row compares one row of the table.
-func (c *comparison) row(ctx context.Context, v *rowValues) error {
-	c.rows++
-	a, rel := c.assembler, v.relation
-	key, err := rel.rowKey(v.row)
-	if err != nil {
-		return err
-	}
-	was, err := a.rows.get(key, a.open.LSN)
-	if err != nil {
-		return err
-	}
-	v.was, v.at = was, a.now()
-	next, err := v.article(a.skippedTag)
-	if err != nil {
-		return err
-	}
-	if next != nil {
-		c.seen[xxhash.Sum64(key)] = struct{}{}
-	}
-	return c.decide(ctx, rel, key, was, next)
-}
-
-// gone retracts the rows that are remembered and were not seen.
-func (c *comparison) gone(ctx context.Context, rel *relation) error {
-	a := c.assembler
-	return a.rows.of(c.table.name, a.open.LSN, func(key []byte, was *rowState) error {
-		if _, seen := c.seen[xxhash.Sum64(key)]; seen {
-			return nil
-		}
-		return c.decide(ctx, rel, key, was, nil)
-	})
-}
-
-// decide makes the message, if any, and journals a step's worth of them. The
-// ordinal counts what was compared, whether it makes a message or not.
-func (c *comparison) decide(ctx context.Context, rel *relation, key []byte, was *rowState, next *article) error {
-	a := c.assembler
-	ordinal := a.ordinal
-	a.ordinal++
-	if err := a.decide(rel, key, was, next, ordinal); err != nil {
-		return err
-	}
-	if max(len(a.open.Messages), len(a.rows.changed)) < compareStep && a.bytes < compareBytes {
-		return nil
-	}
-	return c.flush(ctx)
-}
-
-func (c *comparison) flush(ctx context.Context) error {
-	a := c.assembler
-	c.messages += len(a.open.Messages)
-	return c.journal.Append(ctx, a.part())
 }

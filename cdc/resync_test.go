@@ -112,7 +112,9 @@ func TestResyncOfAnEmptyJournalMakesNoNews(t *testing.T) {
 	t.Parallel()
 	db, cfg, _ := gapped(t)
 	wiped := newMemJournal()
-	mend(t, cfg, wiped)
+	if said := strings.Join(mend(t, cfg, wiped), "\n"); !strings.Contains(said, "did not exist: what was committed before") || !strings.Contains(said, "is not delivered") {
+		t.Errorf("it said %q, want that what was missed is not delivered", said)
+	}
 	listen(t, cfg, wiped).ready()
 	db.Exec(`UPDATE articles SET title = 'now' WHERE id = 1`)
 	if s := story(wiped.wait(t, 1)); s != `correct {"id":1} tech-` {

@@ -13,7 +13,7 @@ import (
 func (p *program) resync() *cobra.Command {
 	return &cobra.Command{
 		Use:   "resync",
-		Short: "After a gap: replace the slot and make up for what was never read",
+		Short: "After a gap: make up for what was never read, with a new slot where the old one cannot give it",
 		Args:  noArguments,
 		RunE: work(func(ctx context.Context) error {
 			cfg, err := p.load("postgres", "journal", "gateway")

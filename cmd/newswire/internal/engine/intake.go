@@ -92,7 +92,7 @@ func (e *engine) serveResync(w http.ResponseWriter, r *http.Request) {
 	say(resyncLine{Done: true})
 }
 
-// Resync replaces the slot and makes up for what was never read; progress is
+// Resync makes up for what was never read, see cdc.Resync; progress is
 // printed to w. A running engine does it, else this process opens the journal.
 func Resync(ctx context.Context, cfg config.Config, w io.Writer) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+reachable(cfg.Gateway.Admin)+"/v1/resync", nil)
