@@ -163,3 +163,25 @@ func saves(t *testing.T, db *pgtest.DB, table string, want bool) {
 		t.Errorf("the editor's UPDATE: %v; want it to succeed: %t", err, want)
 	}
 }
+
+// TestAPublicationOfAllTablesTakesNoList: it takes neither a column list
+// nor a row filter.
+func TestAPublicationOfAllTablesTakesNoList(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(pgtest.Articles+"; ALTER TABLE articles REPLICA IDENTITY FULL"))
+	cfg := config(db)
+	cfg.Tables[0].News = published
+	if pgtest.Value[int](db, "SELECT current_setting('server_version_num')::int") < 150000 {
+		t.Skip("PostgreSQL 14 has neither row filters nor column lists")
+	}
+	for _, identity := range []string{"FULL", "DEFAULT"} {
+		db.Exec("ALTER TABLE articles REPLICA IDENTITY " + identity)
+		report := doctor.Run(t.Context(), cfg)
+		if got, want := find(t, report, "publication-columns"), "a publication FOR ALL TABLES takes no column list; "; !strings.HasSuffix(got, want) || !strings.HasPrefix(got, "ok ") {
+			t.Errorf("%s: doctor says %q, want %q", identity, got, want)
+		}
+		if got, want := find(t, report, "publication-filter"), "a publication FOR ALL TABLES takes no row filter; "; identity == "FULL" && !strings.HasSuffix(got, want) {
+			t.Errorf("%s: doctor says %q, want %q", identity, got, want)
+		}
+	}
+}

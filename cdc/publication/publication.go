@@ -158,6 +158,9 @@ func (s *State) Table(schema, name string) *Table {
 // Member gives a table as it was added to the publication by itself.
 func (s *State) Member(schema, name string) *Table { return find(s.members, schema, name) }
 
+// Members are the tables that were added by themselves.
+func (s *State) Members() []Table { return slices.Clone(s.members) }
+
 func find(tables []Table, schema, name string) *Table {
 	for i, t := range tables {
 		if t.Schema == schema && t.Name == name {

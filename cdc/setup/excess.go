@@ -79,7 +79,7 @@ func (e Excess) steps(cfg Config) (steps []Step) {
 			"REVOKE it FROM PUBLIC where nobody needs it."})
 	}
 	if len(e.Own) > 0 {
-		steps = append(steps, Step{Comment: "Role " + quote(cfg.Role) + " may SELECT " + Few(e.Own) + " besides, by grants that setup did not make. They are left."})
+		steps = append(steps, Step{Comment: "Role " + quote(cfg.Role) + " may SELECT " + Few(e.Own) + " besides, by grants of which nothing shows that setup made them. They are left."})
 	}
 	return steps
 }

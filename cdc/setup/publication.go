@@ -121,9 +121,23 @@ func ownSteps(cfg Config, s state, c carried) (steps []Step) {
 			steps = append(steps, step)
 		}
 	}
+	steps = append(steps, leaving(cfg, s)...)
 	steps = publish.step(cfg, steps, c.why)
 	if len(steps) == 0 {
 		return nothing(cfg)
+	}
+	return steps
+}
+
+// leaving takes tables off the publication that the configuration does not name
+// any more.
+func leaving(cfg Config, s state) (steps []Step) {
+	for _, t := range s.left() {
+		alter := "ALTER PUBLICATION " + quote(cfg.Publication)
+		steps = append(steps, Step{
+			Comment: "The configuration does not name table " + t.String() + " any more. Start the engine with it first: one that still maps the table would miss its rows.",
+			SQL:     alter + " DROP TABLE ONLY " + quote(t.Schema) + "." + quote(t.Name), Undo: alter + " ADD TABLE " + t.Entry(), Needed: true,
+		})
 	}
 	return steps
 }

@@ -70,7 +70,9 @@ func (r record) with(s state, o Options) record {
 		if !t.lacksRights() {
 			continue
 		}
-		i := slices.IndexFunc(r.Tables, func(x recordTable) bool { return x.Schema == t.Schema && x.Name == t.Name })
+		i := slices.IndexFunc(r.Tables, func(x recordTable) bool {
+			return x.Schema == t.Schema && x.Name == t.Name && (len(x.Columns) == 0) == (len(t.hidden) == 0)
+		})
 		if i < 0 {
 			i, r.Tables = len(r.Tables), append(r.Tables, recordTable{Schema: t.Schema, Name: t.Name})
 		}
@@ -88,14 +90,33 @@ func union(list []string, name string) []string {
 	return append(slices.Clone(list), name)
 }
 
-// recordStep writes the record before what it tells of is done: what teardown
-// then does not find it passes over.
+// only forgets what is not needed any more, and so was taken back.
+func (r record) only(n needs) record {
+	kept := r
+	kept.Schemas, kept.Tables = nil, nil
+	for _, schema := range r.Schemas {
+		if n.schema(schema) {
+			kept.Schemas = append(kept.Schemas, schema)
+		}
+	}
+	for _, t := range r.Tables {
+		whole := len(t.Columns) == 0
+		t.Columns = slices.DeleteFunc(slices.Clone(t.Columns), func(c string) bool { return !n.column(t.Schema, t.Name, c) })
+		if whole && n.table(t.Schema, t.Name) || len(t.Columns) > 0 {
+			kept.Tables = append(kept.Tables, t)
+		}
+	}
+	return kept
+}
+
+// recordStep writes the record before what it tells of is given, and behind what
+// is taken back: what teardown then does not find it passes over.
 func recordStep(cfg Config, s state, o Options) []Step {
 	if !s.role.exists || s.role.marked || s.publication != nil && !s.publication.Marked {
 		return nil // a role of setup's own goes with all it has; a comment of somebody else's is left alone
 	}
 	before := recordOf(s.publication, cfg.Role)
-	after := before.with(s, o)
+	after := before.only(s.needs(o)).with(s, o)
 	if after.comment() == before.comment() {
 		return nil
 	}

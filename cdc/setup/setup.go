@@ -32,6 +32,13 @@ func Prepare(ctx context.Context, conn *pgx.Conn, cfg Config, o Options) (Plan, 
 		return Plan{}, fmt.Errorf("%s needs SELECT on what it reads, which --minimal does not grant; leave out --minimal, or take the tags from columns", cfg.Queries[0].Key)
 	}
 	var reads []Table
+	surplus, err := surplusOf(ctx, conn, cfg, s, o)
+	if err != nil {
+		return Plan{}, err
+	}
+	for _, g := range surplus { // which steps of its own tell of
+		reads = append(reads, Table{Schema: g.Schema, Name: g.Table, Columns: g.Columns})
+	}
 	for _, t := range slices.Concat(s.tables, s.reads) {
 		reads = append(reads, Table{Schema: t.Schema, Name: t.Name, Columns: t.columns()})
 	}
@@ -39,7 +46,11 @@ func Prepare(ctx context.Context, conn *pgx.Conn, cfg Config, o Options) (Plan, 
 	if err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Steps: publicationSteps(cfg, s, o)}
+	var p Plan
+	for _, g := range surplus { // before the publication, by which it is known
+		p.Steps = append(p.Steps, g.step(cfg, o))
+	}
+	p.Steps = append(p.Steps, publicationSteps(cfg, s, o)...)
 	p.Steps = append(p.Steps, recordStep(cfg, s, o)...)
 	p.Steps = append(p.Steps, roleStep(cfg, s.role))
 	if !o.Minimal {

@@ -126,7 +126,7 @@ func TestRoleReadsMappedColumnsOnly(t *testing.T) {
 		"what the role could before": {
 			before: `CREATE ROLE $ROLE LOGIN REPLICATION; GRANT SELECT ON salaries TO $ROLE`,
 			reads:  append(slices.Clone(mapped), "salaries.amount", "salaries.id"),
-			says:   `may SELECT public.salaries besides, by grants that setup did not make. They are left.`,
+			says:   `may SELECT public.salaries besides, by grants of which nothing shows that setup made them. They are left.`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -97,6 +97,27 @@ func inspect(ctx context.Context, conn *pgx.Conn, cfg Config) (s state, err erro
 	return s, inspectQueries(ctx, conn, cfg, &s)
 }
 
+// left are the tables of a publication of setup's own that the configuration
+// does not name any more. Where it names a partition that comes by way of a
+// member, none are: that may be any of them.
+func (s state) left() (tables []publication.Table) {
+	p := s.publication
+	if p == nil || !p.Marked || p.All || p.Schemas {
+		return nil
+	}
+	for _, t := range s.tables {
+		if p.Member(t.Schema, t.Name) == nil && p.Table(t.Schema, t.Name) != nil {
+			return nil
+		}
+	}
+	for _, m := range p.Members() {
+		if !slices.ContainsFunc(s.tables, func(t tableState) bool { return t.Schema == m.Schema && t.Name == m.Name }) {
+			tables = append(tables, m)
+		}
+	}
+	return tables
+}
+
 // permits tells in a sentence which table keeps changes from being published
 // that the engine cannot do without.
 func (s state) permits() error {

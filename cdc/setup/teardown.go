@@ -73,6 +73,9 @@ func takeAway(ctx context.Context, conn *pgx.Conn, cfg Config, s state) (steps [
 	for _, g := range grants {
 		columns, ours := g.noted(noted)
 		step := Step{Comment: "The role was there before setup, and was given this by it.", SQL: g.revoke(cfg.Role, columns), Needed: ours}
+		if ours && g.Table != "" && len(g.Columns) == 0 {
+			step.SQL = g.revokeWhole(cfg.Role, g.keeps(grants, noted))
+		}
 		if !ours {
 			step.Comment = "Nothing shows that setup gave the role this, so it is left."
 		}
@@ -119,6 +122,17 @@ func (g grant) revoke(role string, columns []string) string {
 		return "REVOKE SELECT (" + quoteAll(columns) + ") ON TABLE " + quote(g.Schema) + "." + quote(g.Table) + " FROM " + quote(role)
 	}
 	return "REVOKE SELECT ON TABLE " + quote(g.Schema) + "." + quote(g.Table) + " FROM " + quote(role)
+}
+
+// give undoes revoke.
+func (g grant) give(role string) string {
+	switch {
+	case g.Table == "":
+		return "GRANT USAGE ON SCHEMA " + quote(g.Schema) + " TO " + quote(role)
+	case len(g.Columns) > 0:
+		return "GRANT SELECT (" + quoteAll(g.Columns) + ") ON TABLE " + quote(g.Schema) + "." + quote(g.Table) + " TO " + quote(role)
+	}
+	return "GRANT SELECT ON TABLE " + quote(g.Schema) + "." + quote(g.Table) + " TO " + quote(role)
 }
 
 // grantsOf gives what setup grants, as the catalog has it now: SELECT on tables

@@ -88,15 +88,16 @@ func TestTeardownLeavesTheCatalogAsItWas(t *testing.T) {
 		"a table for everybody": {
 			before: "GRANT SELECT ON salaries TO PUBLIC; GRANT SELECT (title) ON articles TO PUBLIC",
 		},
-		"a role that can log in":          {before: "CREATE ROLE $ROLE LOGIN"},
-		"a role that can do nothing yet":  {before: "CREATE ROLE $ROLE"},
-		"a role that was there, minimal":  {before: "CREATE ROLE $ROLE LOGIN", options: setup.Options{Minimal: true}},
-		"a role that can replicate":       {before: "CREATE ROLE $ROLE LOGIN REPLICATION; COMMENT ON ROLE $ROLE IS 'ours'"},
-		"a role with some of the rights":  {before: `CREATE ROLE $ROLE LOGIN; GRANT SELECT (id, status) ON articles TO $ROLE; GRANT USAGE ON SCHEMA public TO $ROLE`},
-		"a role with all of the rights":   {before: `CREATE ROLE $ROLE LOGIN REPLICATION; GRANT SELECT ON articles TO $ROLE; GRANT USAGE ON SCHEMA "Odd" TO $ROLE; GRANT SELECT ON "Odd"."Na""me" TO $ROLE`},
-		"a role that reads as a member":   {before: `CREATE ROLE $ROLE LOGIN IN ROLE pg_read_all_data`},
-		"a role that was there, two runs": {before: "CREATE ROLE $ROLE LOGIN; GRANT SELECT (id) ON articles TO $ROLE", between: "summary"},
-		"a new role, two runs":            {between: "summary"},
+		"a role that can log in":                           {before: "CREATE ROLE $ROLE LOGIN"},
+		"a role that can do nothing yet":                   {before: "CREATE ROLE $ROLE"},
+		"a role that was there, minimal":                   {before: "CREATE ROLE $ROLE LOGIN", options: setup.Options{Minimal: true}},
+		"a role that can replicate":                        {before: "CREATE ROLE $ROLE LOGIN REPLICATION; COMMENT ON ROLE $ROLE IS 'ours'"},
+		"a role with some of the rights":                   {before: `CREATE ROLE $ROLE LOGIN; GRANT SELECT (id, status) ON articles TO $ROLE; GRANT USAGE ON SCHEMA public TO $ROLE`},
+		"a role with a right on a column of a whole table": {before: `CREATE ROLE $ROLE LOGIN; GRANT SELECT (a) ON "Odd"."Na""me" TO $ROLE`},
+		"a role with all of the rights":                    {before: `CREATE ROLE $ROLE LOGIN REPLICATION; GRANT SELECT ON articles TO $ROLE; GRANT USAGE ON SCHEMA "Odd" TO $ROLE; GRANT SELECT ON "Odd"."Na""me" TO $ROLE`},
+		"a role that reads as a member":                    {before: `CREATE ROLE $ROLE LOGIN IN ROLE pg_read_all_data`},
+		"a role that was there, two runs":                  {before: "CREATE ROLE $ROLE LOGIN; GRANT SELECT (id) ON articles TO $ROLE", between: "summary"},
+		"a new role, two runs":                             {between: "summary"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
