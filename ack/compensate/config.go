@@ -57,7 +57,7 @@ func (k Kafka) deadLetters() string { return k.Topic + ".dlq" }
 
 // Lane is how one channel's calls are made.
 type Lane struct {
-	Concurrency int           // calls at the same time; 0 means 32
+	Concurrency int           // calls at the same time, and no more than the channel has connections for; 0 means 32
 	Trip        int           // faults of the provider in a row that stop the channel; 0 means 5
 	Rest        time.Duration // how long it is stopped before it is tried again; 0 means 10s
 	BackendOnly bool          // only the site's backend registers devices: phone numbers, whose owner somebody must have asked

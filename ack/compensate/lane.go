@@ -41,6 +41,9 @@ func newLane(s *Service, name string) *lane {
 	if l.props.Timeout <= 0 {
 		l.props.Timeout = defaultTimeout
 	}
+	if l.props.AtOnce > 0 {
+		l.cfg.Concurrency = min(l.cfg.Concurrency, l.props.AtOnce) // what is claimed shall be under way, not queue for a connection
+	}
 	if rules.PerSecond > 0 {
 		l.limiter = rate.NewLimiter(rate.Limit(rules.PerSecond), max(1, int(rules.PerSecond)))
 	}

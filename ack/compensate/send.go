@@ -213,6 +213,11 @@ func (l *lane) send(ctx context.Context, bundle, rest []item, device store.Devic
 		return errStopped
 	}
 	fault.Point("compensate.claimed")
+	if ctx.Err() != nil { // the service ends: what was not begun is somebody else's
+		called(errNotCalled)
+		l.putBack(all, store.Again{Due: time.Now(), Reason: "draining", AsWas: bundle[0].Bundle != ""})
+		return errStopped
+	}
 	result := l.call(ctx, device, n)
 	fault.Point("compensate.answered")
 	called(providerFault(result))

@@ -82,5 +82,6 @@ type Properties struct {
 	WithDevices bool          // readers register devices; else one call per reader
 	Title, Body int           // longest texts in characters; 0: none is shown (Title) or no limit (Body)
 	Timeout     time.Duration // how long one attempt may take
+	AtOnce      int           // calls at once that each find a connection free; 0: any number
 	PublicKey   string        // what a client needs to subscribe: the VAPID key, base64url; else empty
 }

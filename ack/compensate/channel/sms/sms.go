@@ -134,7 +134,7 @@ func (ch *Channel) Close() error { ch.client.Close(); return nil }
 func (ch *Channel) Properties() channel.Properties {
 	return channel.Properties{
 		Dedupes: ch.config.IdempotencyHeader != "", WithDevices: true,
-		Body: ch.config.Segments * longSeptets, Timeout: ch.client.Timeout(),
+		Body: ch.config.Segments * longSeptets, Timeout: ch.client.Timeout(), AtOnce: ch.client.Connections(),
 	}
 }
 

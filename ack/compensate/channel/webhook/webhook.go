@@ -103,7 +103,7 @@ func (c *Channel) Close() error { c.client.Close(); return nil }
 
 // Properties are what the service must know.
 func (c *Channel) Properties() channel.Properties {
-	return channel.Properties{Dedupes: true, Timeout: c.client.Timeout()}
+	return channel.Properties{Dedupes: true, Timeout: c.client.Timeout(), AtOnce: c.client.Connections()}
 }
 
 // Check has nothing to say: the receiver is the operator's.

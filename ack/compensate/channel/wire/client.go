@@ -25,7 +25,7 @@ import (
 
 // Config is how one channel speaks HTTP.
 type Config struct {
-	Timeout     time.Duration `yaml:"timeout"`     // how long one attempt may take, all in; 0 means 10s
+	Timeout     time.Duration `yaml:"timeout"`     // how long the provider may take for one attempt, once there is a connection to it, and how long getting one may take; 0 means 10s
 	Connections int           `yaml:"connections"` // most connections at once to one host; 0 means 16
 	CAFile      string        `yaml:"ca_file"`     // PEM file of the authorities to trust instead of the system's; empty: the system's
 	Proxy       string        `yaml:"proxy"`       // HTTP proxy on the way out, http://host:port; empty: none, whatever the environment says
@@ -77,9 +77,10 @@ type Needs struct {
 
 // Client makes requests; many goroutines may use one.
 type Client struct {
-	http      *http.Client
-	transport *http.Transport
-	timeout   time.Duration
+	http        *http.Client
+	transport   *http.Transport
+	timeout     time.Duration // fixed
+	connections int           // fixed
 }
 
 // New makes a client; c must be valid.
@@ -125,7 +126,7 @@ func New(c Config, n Needs) (*Client, error) {
 		Transport:     t,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &Client{client, t, c.AttemptTimeout()}, nil
+	return &Client{client, t, c.AttemptTimeout(), connections}, nil
 }
 
 func authorities(file string) (*x509.CertPool, error) {
@@ -143,8 +144,11 @@ func authorities(file string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// Timeout is how long one attempt may take.
-func (c *Client) Timeout() time.Duration { return c.timeout }
+// Timeout is the longest that one attempt may take: to get a connection, and then to get an answer.
+func (c *Client) Timeout() time.Duration { return 2 * c.timeout }
+
+// Connections is how many there may be to one host at once.
+func (c *Client) Connections() int { return c.connections }
 
 // Close ends the connections that are idle; others end with their requests.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
@@ -166,16 +170,21 @@ type Answer struct {
 }
 
 // Do makes the request, once. Go's transport repeats one by itself only where
-// the provider cannot have it, or where it carries an Idempotency-Key.
+// the provider cannot have it, or where it carries an Idempotency-Key. The
+// provider's time begins with the connection: who waits for a free one, or for
+// a handshake, must not hand over a request that there is no time left to answer.
 func (c *Client) Do(ctx context.Context, r Request) (Answer, *Lost) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	late := time.AfterFunc(c.timeout, func() { cancel(context.DeadlineExceeded) })
+	defer late.Stop()
 	f := &fate{body: r.Body, sticky: idempotent(r.Header)}
-	if len(r.Body) == 0 {
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-			GotConn: func(httptrace.GotConnInfo) { f.given.Store(true) },
-		})
-	}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		late.Reset(c.timeout)
+		if len(r.Body) == 0 {
+			f.given.Store(true)
+		}
+	}})
 	req, err := http.NewRequestWithContext(ctx, r.Method, r.URL, nil)
 	if err != nil {
 		return Answer{}, &Lost{Reason: "bad_address", Detail: "the address is none"}
@@ -192,6 +201,9 @@ func (c *Client) Do(ctx context.Context, r Request) (Answer, *Lost) {
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) {
+			err = cause // a dialer says only that it was cancelled
+		}
 		return Answer{}, lost(err, f.given.Load())
 	}
 	defer resp.Body.Close()

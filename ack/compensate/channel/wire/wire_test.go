@@ -293,3 +293,23 @@ func ExampleWords() {
 	fmt.Println(Words("Permission to send to +491701234567 has not been enabled"))
 	// Output: Permission to send to … has not been enabled
 }
+
+// Who waits for a connection has the whole time for an answer once there is one.
+func TestTheProvidersTimeBeginsWithTheConnection(t *testing.T) {
+	const timeout = 2 * time.Second
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-time.After(timeout * 6 / 10) }))
+	defer s.Close()
+	c := client(t, Config{Timeout: timeout, Connections: 1}, Needs{HTTP1: true, FreshOnly: true})
+	losses := make(chan *Lost, 2)
+	for range cap(losses) {
+		go func() {
+			_, lost := c.Do(t.Context(), post(s.URL, []byte("x")))
+			losses <- lost
+		}()
+	}
+	for range cap(losses) {
+		if lost := <-losses; lost != nil {
+			t.Errorf("one was lost: %+v", *lost)
+		}
+	}
+}
