@@ -265,6 +265,8 @@ func (a *assembler) relation(ctx context.Context, m *pglogrepl.RelationMessage) 
 	r, err := t.resolve(m, key, types)
 	if err == nil {
 		r.oddValue = a.metrics.oddValues.Inc
+	} else {
+		err = fmt.Errorf("%w;"+goOn, err)
 	}
 	a.relations[m.RelationID] = shape{relation: r, misfit: err, ties: ties}
 	return nil

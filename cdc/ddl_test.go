@@ -144,7 +144,7 @@ func TestMappedColumnThatIsGoneStopsIntake(t *testing.T) {
 			db.Exec(`INSERT INTO articles (id) VALUES (3)`)
 			err := l.fails(ErrMapping)
 			const want = "column title of public.articles, which postgres.tables[0].data[1] names, is no longer in the replication stream"
-			if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			if !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "newswire resync") || strings.Contains(err.Error(), "\n") {
 				t.Errorf("error %q, want one sentence with %q", err, want)
 			}
 			j.wait(t, 1) // nothing of what came behind
@@ -168,5 +168,51 @@ func TestTableMadeAnewGoesOn(t *testing.T) {
 	const want = "publish {\"id\":1} general-\npublish {\"id\":2} general-\ncorrect {\"id\":2} general-"
 	if s := story(j.wait(t, 3)); s != want {
 		t.Errorf("readers learn\n%s\nwant\n%s", s, want)
+	}
+}
+
+// TestColumnThatCameBackStillStopsAtTheRowsWithoutIt: the log has those as they
+// were saved, so the two ways on that the error names are the ways on.
+func TestColumnThatCameBackStillStopsAtTheRowsWithoutIt(t *testing.T) {
+	t.Parallel()
+	for name, goOn := range map[string]func(t *testing.T, cfg Config, j *memJournal){
+		"without the column, and with it later": func(t *testing.T, cfg Config, j *memJournal) {
+			without := cfg
+			without.Tables = []Table{cfg.Tables[0]}
+			without.Tables[0].Data = []string{"id"}
+			l := listen(t, without, j).ready()
+			j.wait(t, 2)
+			l.halt()
+		},
+		"resync": func(t *testing.T, cfg Config, j *memJournal) { mend(t, cfg, j) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, j := pgtest.New(t), newMemJournal()
+			cfg := articles(db)
+			l := listen(t, cfg, j).ready()
+			db.Exec(`INSERT INTO articles (id, title) VALUES (1, 'before')`)
+			j.wait(t, 1)
+			db.Exec(`ALTER TABLE articles RENAME COLUMN title TO headline; INSERT INTO articles (id) VALUES (2); ALTER TABLE articles RENAME COLUMN headline TO title`)
+			for range 2 {
+				err := l.fails(ErrMapping)
+				for _, part := range []string{"without the column", "newswire resync"} {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("%q does not say %q", err, part)
+					}
+				}
+				free(t, db)
+				l = listen(t, cfg, j)
+			}
+			l.fails(ErrMapping)
+			free(t, db)
+			goOn(t, cfg, j)
+			free(t, db)
+			listen(t, cfg, j).ready()
+			db.Exec(`INSERT INTO articles (id, title) VALUES (3, 'behind')`)
+			if s := story(j.wait(t, 3)[1:]); s != "publish {\"id\":2} general-\npublish {\"id\":3} general-" {
+				t.Errorf("readers learn\n%s", s)
+			}
+		})
 	}
 }

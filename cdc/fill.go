@@ -310,7 +310,7 @@ func (c *catalog) describe(ctx context.Context, t *table) (r *relation, columns 
 	}
 	r, err = t.resolve(m, key, types)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%w;"+mendTable, err)
 	}
 	if r.filter = filter; len(key) == 0 {
 		r.key = nil

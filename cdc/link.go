@@ -27,8 +27,7 @@ func (a *assembler) tie(n name, m *pglogrepl.RelationMessage) (ties []tie) {
 			for _, column := range l.key {
 				i := slices.IndexFunc(m.Columns, func(c *pglogrepl.RelationMessageColumn) bool { return c.Name == column })
 				if i < 0 {
-					found.misfit = fmt.Errorf("%w: column %s of %s, which postgres.tables[%d].tags.links[%d].key names, is no longer in the replication stream;"+
-						" add it to the table (and to the publication's column list) again, or take it out of the configuration, then start again",
+					found.misfit = fmt.Errorf("%w: column %s of %s, which postgres.tables[%d].tags.links[%d].key names, is no longer in the replication stream;"+goOn,
 						ErrMapping, column, n, t.index, k)
 				}
 				found.columns = append(found.columns, i)

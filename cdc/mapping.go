@@ -123,9 +123,17 @@ type relation struct {
 	known    tagCache
 }
 
+// goOn says how intake goes on behind rows that do not fit the mapping. The log
+// has them as they were saved: what is done to the table now mends only later ones.
+const goOn = " rows that were saved so stay so, whatever becomes of the table now: start again with a configuration that fits them" +
+	" (without the column, or with the name that it has there) and put the column back once they are read, or run `newswire resync`"
+
+// mendTable says how what the catalogs tell is made to fit the mapping.
+const mendTable = " mend the table (and the publication's column list), or the configuration, then start again"
+
 // resolve finds the mapped columns by name. Without a primaryKey the replica
 // identity is the key; the whole row is none, since any change would be another
-// row's. The error is ErrMapping, one sentence.
+// row's. The error is ErrMapping, a sentence that lacks its remedy.
 func (t *table) resolve(m *pglogrepl.RelationMessage, primaryKey []string, types []pgjson.Type) (*relation, error) {
 	at := make(map[string]int, len(m.Columns))
 	r := &relation{table: t, equals: -1, reached: -1, since: -1}
@@ -141,8 +149,7 @@ func (t *table) resolve(m *pglogrepl.RelationMessage, primaryKey []string, types
 	}
 	for _, c := range t.mapped() {
 		if _, ok := at[c.column]; !ok {
-			return nil, fmt.Errorf("%w: column %s of %s, which %s names, is no longer in the replication stream;"+
-				" add it to the table (and to the publication's column list) again, or take it out of the configuration, then start again",
+			return nil, fmt.Errorf("%w: column %s of %s, which %s names, is no longer in the replication stream",
 				ErrMapping, c.column, t.name, c.key)
 		}
 	}
@@ -161,8 +168,7 @@ func (t *table) resolve(m *pglogrepl.RelationMessage, primaryKey []string, types
 	if t.reached != nil {
 		r.reached = at[t.reached.Column]
 		if !isTime(types[r.reached]) {
-			return nil, fmt.Errorf("%w: column %s of %s, whose time shall be reached, is no timestamp and no date any more; make it one again,"+
-				" or change published in the configuration, then start again", ErrMapping, t.reached.Column, t.name)
+			return nil, fmt.Errorf("%w: column %s of %s, whose time shall be reached, is no timestamp and no date any more", ErrMapping, t.reached.Column, t.name)
 		}
 	}
 	if r.since = r.reached; t.cfg.Time != "" {
