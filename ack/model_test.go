@@ -25,6 +25,9 @@ type account struct {
 	read   map[uint32]bool
 	handed map[uint32]bool
 	gone   map[uint32]bool // forgotten while it was owed
+
+	withdrawn bool
+	told      map[uint32]bool // Kafka has the cancel of what was withdrawn before it left
 }
 
 // model is the ledger with a map for everything.
@@ -52,6 +55,7 @@ func (m *model) publish(t *rapid.T) {
 	a := &account{
 		id: id, sent: make(map[uint32]int), first: make(map[uint32]time.Time),
 		read: make(map[uint32]bool), handed: make(map[uint32]bool), gone: make(map[uint32]bool),
+		told: make(map[uint32]bool),
 	}
 	for _, r := range audience {
 		a.sent[r] = 0
@@ -62,6 +66,22 @@ func (m *model) publish(t *rapid.T) {
 func (m *model) save() {
 	m.d.apply(*m.unsaved)
 	*m.unsaved = journal.Update{}
+}
+
+// withdraw retracts the row of all that was published. What readers were handed
+// over of it is to be cancelled, also what was before.
+func (m *model) withdraw() {
+	m.save()
+	m.d.withdraw()
+	m.d.flushed()
+	for seq, a := range m.accounts {
+		a.withdrawn = true
+		for r := range a.handed {
+			if a.handed[r] && !a.read[r] && !m.d.gone[journal.Reader(r)] {
+				m.cancels[[2]uint64{uint64(seq), uint64(r)}] = true
+			}
+		}
+	}
 }
 
 // pick draws a message that there is.
@@ -154,6 +174,9 @@ func (m *model) take(t *rapid.T) {
 		if !m.pending(a, r) || over.Message.ID != a.id {
 			t.Fatalf("given %+v, which is not owed", over)
 		}
+		if a.withdrawn && !a.told[r] {
+			t.Fatalf("given %+v, which was withdrawn, before its cancel", over)
+		}
 		if over.Attempts != a.sent[r] || a.sent[r] > 0 && over.FirstSent.Sub(a.first[r]).Abs() > sendBucket {
 			t.Fatalf("given %+v, want %d attempts, first %v", over, a.sent[r], a.first[r])
 		}
@@ -165,13 +188,19 @@ func (m *model) take(t *rapid.T) {
 		}
 	}
 	for _, c := range cancels {
-		if !m.cancels[[2]uint64{uint64(c.Seq), uint64(c.Reader)}] || c.ID != m.accounts[c.Seq].id {
+		a, r := m.accounts[c.Seq], uint32(c.Reader)
+		ahead := a.withdrawn && m.pending(a, r) && !a.told[r]
+		again := a.withdrawn && a.handed[r] // a second retraction of the row cancels it once more
+		if !ahead && !again && !m.cancels[[2]uint64{uint64(c.Seq), uint64(r)}] || c.ID != a.id {
 			t.Fatalf("cancelled %+v, which is not owed", c)
 		}
 	}
 	m.flight = overs
 	for range rapid.IntRange(0, 2).Draw(t, "acknowledgements meanwhile") {
 		m.ack(t)
+	}
+	if rapid.IntRange(0, 9).Draw(t, "withdrawn meanwhile") == 0 {
+		m.withdraw()
 	}
 	m.settle(t, cancels)
 }
@@ -187,14 +216,15 @@ func (m *model) settle(t *rapid.T, cancels []Cancel) {
 	m.d.settle(handed, cancelled)
 	for i, over := range m.flight {
 		a, r := m.accounts[over.Seq], uint32(over.Reader)
-		if a.handed[r] = handed[i]; handed[i] && a.read[r] {
+		if a.handed[r] = handed[i]; handed[i] && (a.read[r] || a.withdrawn && !a.told[r]) {
 			m.cancels[[2]uint64{uint64(over.Seq), uint64(r)}] = true
 		}
 	}
 	m.flight = nil
 	for i, c := range cancels {
-		if cancelled[i] {
-			delete(m.cancels, [2]uint64{uint64(c.Seq), uint64(c.Reader)})
+		if a, r := m.accounts[c.Seq], uint32(c.Reader); cancelled[i] {
+			delete(m.cancels, [2]uint64{uint64(c.Seq), uint64(r)})
+			a.told[r] = a.told[r] || !a.handed[r]
 		}
 	}
 }
@@ -283,6 +313,11 @@ func TestLedgerAsInTheModel(t *testing.T) {
 				"ack":     m.ack,
 				"poll":    m.poll,
 				"take":    m.take,
+				"withdraw": func(t *rapid.T) {
+					if rapid.IntRange(0, 4).Draw(t, "rarely") == 0 {
+						m.withdraw()
+					}
+				},
 				"unread": func(t *rapid.T) {
 					after := journal.Seq(rapid.IntRange(0, 10).Draw(t, "after"))
 					m.unread(t, modelReader.Draw(t, "reader"), after, rapid.IntRange(1, 3).Draw(t, "limit"))
@@ -305,6 +340,9 @@ func TestLedgerAsInTheModel(t *testing.T) {
 					gone := m.d.gone
 					m.d = m.d.restart(dir)
 					m.d.gone = gone
+					for _, a := range m.accounts {
+						clear(a.told) // is cancelled once more
+					}
 					if rapid.Bool().Draw(t, "armed") {
 						m.d.l.Arm()
 					}
