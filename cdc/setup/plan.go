@@ -6,6 +6,7 @@ package setup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -42,13 +43,20 @@ type Query struct {
 type Options struct {
 	Minimal bool // no SELECT for the role: enough to stream, not to compare tables
 	Whole   bool // no column list and no row filter in a publication of setup's
+
+	// Journal is up to where the engine's journal was read from the slot; "" when
+	// it is empty, or not known. A slot that is missing is then not made.
+	Journal string
 }
 
 // Mark is the comment on what setup has made, by which Teardown knows it.
 const Mark = publication.Mark
 
 // Plan is a list of steps, to be read or applied.
-type Plan struct{ Steps []Step }
+type Plan struct {
+	Steps    []Step
+	Obstacle string // what has to be done before, in a sentence; "" when nothing has
+}
 
 // Step is one thing to do.
 type Step struct {
@@ -62,6 +70,10 @@ type Step struct {
 // what would undo it, stand in it as comments.
 func (p Plan) String() string {
 	var b strings.Builder
+	if p.Obstacle != "" {
+		comment(&b, "First: "+p.Obstacle+".")
+		b.WriteByte('\n')
+	}
 	for i, s := range p.Steps {
 		if i > 0 {
 			b.WriteByte('\n')
@@ -101,6 +113,9 @@ func (p Plan) Needed() bool {
 // own: PostgreSQL makes no slot in a transaction that has written. It stops at
 // the first that fails; what was done stays, and the next plan goes on there.
 func (p Plan) Apply(ctx context.Context, conn *pgx.Conn) error {
+	if p.Obstacle != "" {
+		return errors.New(p.Obstacle)
+	}
 	for _, s := range p.Steps {
 		if !s.Needed {
 			continue

@@ -46,7 +46,7 @@ func Prepare(ctx context.Context, conn *pgx.Conn, cfg Config, o Options) (Plan, 
 	if err != nil {
 		return Plan{}, err
 	}
-	var p Plan
+	p := Plan{Obstacle: s.obstacle()}
 	for _, g := range surplus { // before the publication, by which it is known
 		p.Steps = append(p.Steps, g.step(cfg, o))
 	}
@@ -57,9 +57,17 @@ func Prepare(ctx context.Context, conn *pgx.Conn, cfg Config, o Options) (Plan, 
 		p.Steps = append(p.Steps, grantSteps(cfg, s)...)
 	}
 	p.Steps = append(p.Steps, excess.steps(cfg)...)
-	p.Steps = append(p.Steps, slotStep(cfg, s))
-	p.Steps = append(p.Steps, noteStep(cfg, s)...)
+	p.Steps = append(p.Steps, slotSteps(cfg, s, o)...)
 	return p, nil
+}
+
+// obstacle is what keeps the server from having a slot. Nothing is made before
+// it is out of the way: a plan that ends in the middle leaves half of itself.
+func (s state) obstacle() string {
+	if s.slot.exists || s.level == "logical" {
+		return ""
+	}
+	return "wal_level is " + s.level + ", which carries no row changes; run ALTER SYSTEM SET wal_level = 'logical', restart PostgreSQL, and run this again"
 }
 
 func roleStep(cfg Config, r roleState) Step {
@@ -122,6 +130,15 @@ func grantSteps(cfg Config, s state) (steps []Step) {
 		})
 	}
 	return steps
+}
+
+// slotSteps make the slot, unless a journal was read from one that is gone.
+func slotSteps(cfg Config, s state, o Options) []Step {
+	if s.slot.exists || o.Journal == "" {
+		return append([]Step{slotStep(cfg, s)}, noteStep(cfg, s)...)
+	}
+	return []Step{{Comment: "Replication slot " + cfg.Slot + " is not made here: the journal ends at " + o.Journal + ", and a new slot has nothing of what was committed since.\n" +
+		"Run newswire resync, which makes one, and makes up from the tables for what was missed."}}
 }
 
 func slotStep(cfg Config, s state) Step {

@@ -13,7 +13,8 @@ import (
 
 // state is how the server stands now, as far as the configuration goes.
 type state struct {
-	version     int // server_version_num
+	version     int    // server_version_num
+	level       string // wal_level
 	role        roleState
 	publication *publication.State // nil: there is none
 	slot        slotState
@@ -73,7 +74,7 @@ func (t tableState) columns() []string {
 }
 
 func inspect(ctx context.Context, conn *pgx.Conn, cfg Config) (s state, err error) {
-	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&s.version); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('wal_level')").Scan(&s.version, &s.level); err != nil {
 		return s, fmt.Errorf("read server version: %w", err)
 	}
 	if s.role, err = inspectRole(ctx, conn, cfg.Role); err != nil {

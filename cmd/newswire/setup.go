@@ -31,8 +31,12 @@ func (p *program) setup() *cobra.Command {
 		Short: "Print the SQL that makes role, publication and slot; with --apply run it",
 		Args:  noArguments,
 		RunE: work(func(ctx context.Context) error {
-			return p.withPlan(ctx, f, func(ctx context.Context, conn *pgx.Conn, cfg setup.Config) (setup.Plan, error) {
-				return setup.Prepare(ctx, conn, cfg, setup.Options{Minimal: f.minimal, Whole: f.whole})
+			return p.withPlan(ctx, f, func(ctx context.Context, conn *pgx.Conn, cfg config.Config, wanted setup.Config) (setup.Plan, error) {
+				o := setup.Options{Minimal: f.minimal, Whole: f.whole}
+				if at, ok := journalPosition(ctx, cfg); ok && at > 0 {
+					o.Journal = at.String()
+				}
+				return setup.Prepare(ctx, conn, wanted, o)
 			})
 		}),
 	}
@@ -50,7 +54,9 @@ func (p *program) teardown() *cobra.Command {
 		Short: "Print the SQL that drops what setup made; with --apply run it",
 		Args:  noArguments,
 		RunE: work(func(ctx context.Context) error {
-			return p.withPlan(ctx, f, setup.Teardown)
+			return p.withPlan(ctx, f, func(ctx context.Context, conn *pgx.Conn, _ config.Config, wanted setup.Config) (setup.Plan, error) {
+				return setup.Teardown(ctx, conn, wanted)
+			})
 		}),
 	}
 	p.planFlags(cmd, &f)
@@ -62,7 +68,7 @@ func (p *program) planFlags(cmd *cobra.Command, f *setupFlags) {
 	cmd.Flags().StringVar(&f.adminDSN, "admin-dsn", "", "connection string (`DSN`) of a role that may do so; default postgres.dsn")
 }
 
-type planner func(ctx context.Context, conn *pgx.Conn, cfg setup.Config) (setup.Plan, error)
+type planner func(ctx context.Context, conn *pgx.Conn, cfg config.Config, wanted setup.Config) (setup.Plan, error)
 
 // withPlan connects, has the plan made, and prints or applies it.
 func (p *program) withPlan(ctx context.Context, f setupFlags, plan planner) error {
@@ -86,7 +92,7 @@ func (p *program) withPlan(ctx context.Context, f setupFlags, plan planner) erro
 		return connectFault(source, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) // after a signal too the server is told goodbye
-	made, err := plan(ctx, conn, wanted)
+	made, err := plan(ctx, conn, cfg, wanted)
 	if err != nil {
 		return err
 	}
@@ -100,6 +106,9 @@ func (p *program) withPlan(ctx context.Context, f setupFlags, plan planner) erro
 // applyPlan runs the plan step by step, so that what was done is told even
 // when a later step fails.
 func (p *program) applyPlan(ctx context.Context, conn *pgx.Conn, plan setup.Plan) error {
+	if plan.Obstacle != "" {
+		return errors.New(plan.Obstacle)
+	}
 	for _, step := range plan.Steps {
 		line := "left alone: " + strings.ReplaceAll(step.Comment, "\n", " ")
 		if step.Needed {
