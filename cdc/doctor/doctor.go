@@ -27,12 +27,16 @@ type Config struct {
 	Heartbeat   time.Duration // 0: none is sent
 	Tables      []Table
 	Queries     []setup.Query // for tags
+	Backfill    bool          // the first start makes messages of rows that are there
 	JournalDir  string
 	RateOver    time.Duration // how long the write rate is measured, at least; 0 means 1s
 
-	// Journal tells up to where the engine's journal has everything; ok is
-	// false when that is not known. nil: it is not asked.
+	// Journal tells up to where the engine's journal has everything, 0 when it is
+	// empty; ok is false when that is not known. nil: it is not asked.
 	Journal func(ctx context.Context) (at journal.LSN, ok bool)
+	// Engine tells whether the engine runs here, and then in sentences why it is
+	// not ready. nil: it is not asked.
+	Engine func(ctx context.Context) (reasons []string, answers bool)
 	// Ask tries a query for tags, and tells in sentences what is wrong with it,
 	// or with its link tables. nil: it is not asked.
 	Ask func(ctx context.Context, q setup.Query) ([]string, error)
@@ -158,6 +162,8 @@ type examination struct {
 	tables     []foundTable       // those of cfg that exist
 	pub        *publication.State // nil: there is none
 	first      slot.Sample        // the end of the log when we began
+	journal    journal.LSN        // where the journal ended when we began; 0: it is empty, or not known
+	firstStart bool               // it is known to be empty
 }
 
 // Run examines everything that can be reached.
@@ -170,6 +176,7 @@ func Run(ctx context.Context, cfg Config) Report {
 		e.database(ctx)
 		_ = e.conn.Close(context.WithoutCancel(ctx)) // the server ends the session either way
 	}
+	e.running(ctx)
 	e.journalDir()
 	e.kafka(ctx)
 	return *e.Report
@@ -183,6 +190,7 @@ func (e *examination) database(ctx context.Context) {
 		run   func(context.Context) error
 	}{
 		{"version", e.server},
+		{"journal-position", e.readJournal},
 		{"wal-level", e.settings}, // before the next, whose connection would be counted
 		{"login", e.replication},
 		{"clock", e.clock},
@@ -217,7 +225,7 @@ func (e *examination) serve(ctx context.Context) error {
 	const check, object = "serve", "newswire serve"
 	err := e.cfg.Preflight(ctx)
 	if err == nil {
-		e.ok(check, object, "nothing in the database keeps it from starting")
+		e.ok(check, object, "nothing in the database as it is now keeps it from starting")
 		return nil
 	}
 	for sentence := range strings.SplitSeq(err.Error(), "\n") {

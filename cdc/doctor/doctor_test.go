@@ -16,6 +16,7 @@ import (
 	"newswire/cdc"
 	"newswire/cdc/doctor"
 	"newswire/cdc/pgtest"
+	"newswire/cdc/publication"
 	"newswire/fanout/journal"
 )
 
@@ -389,6 +390,40 @@ func TestSlot(t *testing.T) {
 			want: []string{
 				"fatal slot $NAME: the replication slot does not exist; run `newswire setup --apply`",
 			},
+		},
+		"missing beside a used journal": {
+			sql: "SELECT pg_drop_replication_slot('$NAME')",
+			change: func(_ *pgtest.DB, c *doctor.Config) {
+				c.Journal = func(context.Context) (journal.LSN, bool) { return 1, true }
+			},
+			want: []string{
+				"fatal slot $NAME: the replication slot does not exist, and a new one has nothing of what was committed since 0/1, where the journal ends; run `newswire resync`",
+			},
+		},
+		"used beside an empty journal": {
+			change: func(db *pgtest.DB, c *doctor.Config) {
+				db.Exec(fmt.Sprintf(`COMMENT ON PUBLICATION %s IS '%s {"slots": {"%s": "0/1"}}'`, db.Publication, publication.Mark, db.Slot))
+				c.JournalDir = "/"
+				c.Journal = func(context.Context) (journal.LSN, bool) { return 0, true }
+			},
+			unseen: true,
+			want: []string{
+				"fatal journal-position /: this journal is empty, but replication slot \"$NAME\", which `newswire setup` made at 0/1, stands at $CONFIRMED: it was read into another journal, or made anew; give journal.dir the directory of that journal, or run `newswire resync`",
+			},
+		},
+		"new beside an empty journal": {
+			change: func(_ *pgtest.DB, c *doctor.Config) {
+				c.Journal = func(context.Context) (journal.LSN, bool) { return 0, true }
+			},
+		},
+		"the engine has stopped": {
+			change: func(_ *pgtest.DB, c *doctor.Config) {
+				c.Engine = func(context.Context) ([]string, bool) {
+					return []string{"the log lacks a column; run `newswire resync`"}, true
+				}
+			},
+			unseen: true,
+			want:   []string{"fatal engine newswire serve: the engine runs, but is not ready: the log lacks a column; run `newswire resync`"},
 		},
 		"other plugin": {
 			sql: "SELECT pg_drop_replication_slot('$NAME'); SELECT pg_create_logical_replication_slot('$NAME', 'test_decoding')",

@@ -38,6 +38,10 @@ func (e *examination) journalDir() {
 		e.fatal(check, at, "give it to the engine's user", "we may not write here: %v", err)
 		return
 	}
+	if err := roomy(at); err != nil {
+		e.fatal(check, at, "correct journal.dir", "nothing can be made here: %v", err)
+		return
+	}
 	if at == dir {
 		e.ok(check, dir, "the directory can be written to")
 	} else {
@@ -49,6 +53,23 @@ func (e *examination) journalDir() {
 		return
 	}
 	e.judgeDisk(dir, d)
+}
+
+// roomy makes a directory in the directory, and takes it away: who may write is
+// not always who can, as in /proc. A journal that lies there has shown it.
+func roomy(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "MANIFEST")); err == nil {
+		return nil
+	}
+	trial, err := os.MkdirTemp(dir, ".newswire-doctor-")
+	var fault *fs.PathError
+	switch {
+	case errors.As(err, &fault):
+		return fault.Err
+	case err != nil:
+		return err
+	}
+	return os.Remove(trial)
 }
 
 func (e *examination) judgeDisk(dir string, d disk) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +118,16 @@ func TestJournalDirectory(t *testing.T) {
 		if got := lines(e.Report); len(got) == 0 || got[0] != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+	if runtime.GOOS == "linux" { // there even root makes nothing
+		e := &examination{Report: new(Report), cfg: Config{JournalDir: "/proc/x/y"}}
+		e.journalDir()
+		if got := lines(e.Report); len(got) != 1 || !strings.HasPrefix(got[0], "fatal journal-dir /proc: ") {
+			t.Errorf("%q", got)
+		}
+	}
+	if found, err := os.ReadDir(dir); err != nil || len(found) != 1 {
+		t.Errorf("the directory holds %v, %v; want the file alone", found, err)
 	}
 	if os.Geteuid() != 0 { // who may write everywhere
 		closed := filepath.Join(dir, "closed")

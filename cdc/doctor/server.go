@@ -94,8 +94,13 @@ func (e *examination) settings(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.room("wal-senders", "max_wal_senders", "replication connections", senders, sending, own)
-	e.room("replication-slots", "max_replication_slots", "replication slots", slots, slotted, present)
+	e.room("wal-senders", "max_wal_senders", "replication connections", senders, sending, own,
+		"it streams over one, and reads what was published before as of the snapshot of another", true)
+	unknown := "without a spare one what was published before stays unknown, so that the next change of an old article counts as its publication"
+	if e.cfg.Backfill {
+		unknown = "postgres.backfill waits for a spare one"
+	}
+	e.room("replication-slots", "max_replication_slots", "replication slots", slots, slotted, present, unknown, e.cfg.Backfill)
 	e.timeouts(time.Duration(timeout)*time.Millisecond, time.Duration(idle)*time.Second)
 	if plugins != "" && !lists(plugins, "pgoutput") {
 		e.fatal("output-plugins", "output_plugin_libraries", "add pgoutput to output_plugin_libraries and run SELECT pg_reload_conf()",
@@ -110,23 +115,6 @@ func (e *examination) ownUse(ctx context.Context) (present, active bool, err err
 	err = e.conn.QueryRow(ctx, `SELECT count(*) > 0, coalesce(bool_or(active), false) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1::text`,
 		e.cfg.Slot).Scan(&present, &active)
 	return present, active, err
-}
-
-// room examines a setting of which the engine needs one place, and a second
-// one for a moment when it replaces its slot.
-func (e *examination) room(check, setting, what string, most, used int, own bool) {
-	remedy := fmt.Sprintf("run ALTER SYSTEM SET %s = %d and restart PostgreSQL", setting, max(10, used+2))
-	free := most - used
-	switch {
-	case most == 0:
-		e.fatal(check, setting, remedy, "%s is 0", setting)
-	case free <= 0 && !own:
-		e.fatal(check, setting, remedy, "all %d %s are taken, and newswire has none of them", most, what)
-	case free <= 0:
-		e.warn(check, setting, remedy, "all %d %s are taken; `newswire resync` needs one more for a moment", most, what)
-	default:
-		e.ok(check, setting, "%d of %d %s are free", free, most, what)
-	}
 }
 
 func (e *examination) timeouts(sender, idle time.Duration) {

@@ -19,6 +19,7 @@ import (
 	"newswire/cdc/cluster"
 	"newswire/cdc/doctor"
 	"newswire/cdc/pgtest"
+	"newswire/fanout/journal"
 )
 
 // write adds so many MiB to the log and leaves a checkpoint behind.
@@ -86,6 +87,32 @@ func TestSettings(t *testing.T) {
 	if diff := cmp.Diff(want, needs(doctor.Run(t.Context(), cfg))); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}
+}
+
+func TestRoomForAFirstStart(t *testing.T) {
+	c := pgtest.NewCluster(t, map[string]string{"max_replication_slots": "1", "max_wal_senders": "1"})
+	db := pgtest.New(t, pgtest.On(c))
+	cfg := config(db)
+	at := journal.LSN(0)
+	cfg.JournalDir, cfg.Journal = t.TempDir(), func(context.Context) (journal.LSN, bool) { return at, true }
+	const (
+		senders = "fatal wal-senders max_wal_senders: 1 of 1 replication connections are free, and the first start needs 2: it streams over one, and reads what was published before as of the snapshot of another; run ALTER SYSTEM SET max_wal_senders = 10 and restart PostgreSQL"
+		slots   = " replication-slots max_replication_slots: 0 of 1 replication slots are free, and the first start needs 1: "
+		remedy  = "; run ALTER SYSTEM SET max_replication_slots = 10 and restart PostgreSQL"
+	)
+	finding := func(check, want string) {
+		t.Helper()
+		if got := find(t, doctor.Run(t.Context(), cfg), check); got != want {
+			t.Errorf("%s\nwant\n%s", got, want)
+		}
+	}
+	finding("wal-senders", senders)
+	finding("replication-slots", "warn"+slots+"without a spare one what was published before stays unknown, so that the next change of an old article counts as its publication"+remedy)
+	cfg.Backfill = true
+	finding("replication-slots", "fatal"+slots+"postgres.backfill waits for a spare one"+remedy)
+	at = 1 // the journal has begun
+	finding("wal-senders", "ok wal-senders max_wal_senders: 1 of 1 replication connections are free; ")
+	finding("replication-slots", "warn replication-slots max_replication_slots: all 1 replication slots are taken; `newswire resync` needs one more for a moment"+remedy)
 }
 
 func TestALogWithoutRows(t *testing.T) {

@@ -18,6 +18,10 @@ func (e *examination) examineSlot(ctx context.Context) error {
 	name := e.cfg.Slot
 	s, err := slot.Read(ctx, e.conn, name, e.cfg.Publication)
 	switch {
+	case errors.Is(err, slot.ErrMissing) && e.journal > 0:
+		e.fatal("slot", name, resyncRemedy,
+			"the replication slot does not exist, and a new one has nothing of what was committed since %s, where the journal ends", e.journal)
+		return nil
 	case errors.Is(err, slot.ErrMissing):
 		e.fatal("slot", name, setupRemedy, "the replication slot does not exist")
 		return nil
@@ -224,27 +228,4 @@ func (e *examination) peek(ctx context.Context) (unreadable bool, err error) {
 		return false, nil // so much could be decoded that the first of it was good
 	}
 	return false, err
-}
-
-// journalPosition compares the slot with the engine's journal, as the engine
-// does at each start.
-func (e *examination) journalPosition(ctx context.Context) error {
-	const check = "journal-position"
-	if e.cfg.Journal == nil || e.slot == nil || e.slot.Lost() {
-		return nil
-	}
-	at, ok := e.cfg.Journal(ctx)
-	switch {
-	case !ok || at == 0:
-		e.ok(check, e.cfg.JournalDir, "the journal holds no position yet, or it cannot be read from here")
-	case e.slot.Confirmed.LSN > at && e.slot.Reader == nil:
-		e.fatal(check, e.cfg.JournalDir, "run `newswire resync`",
-			"slot %q stands at %s, the journal ends at %s: what lies between was confirmed by another reader, or the slot was made anew", e.cfg.Slot, e.slot.Confirmed, at)
-	case e.slot.Current.LSN < at && e.slot.Reader == nil:
-		e.fatal(check, e.cfg.JournalDir, "run `newswire resync`",
-			"the server's log ends at %s, before %s where the journal ends: the server was set back", e.slot.Current, at)
-	default:
-		e.ok(check, e.cfg.JournalDir, "the journal goes on where the slot stands")
-	}
-	return nil
 }

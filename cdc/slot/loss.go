@@ -105,7 +105,7 @@ func (l Loss) Sentences() []string {
 	}
 	switch {
 	case l.Journal != nil && *l.Journal == 0:
-		return []string{what, "the journal is empty: it has none of it"}
+		return []string{what, "journal.dir holds no journal, or an empty one: nothing of it is there"}
 	case l.Journal == nil:
 		return []string{what, "how much of it the journal has is not known: no engine answers on gateway.admin, and no journal can be read in journal.dir"}
 	case l.None():

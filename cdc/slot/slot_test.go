@@ -302,7 +302,7 @@ func TestForeseeCountsWhatIsLost(t *testing.T) {
 	}
 	empty, behind, ahead := journal.LSN(0), loss.From, loss.To
 	loss.Journal = &empty
-	if got, want := loss.Sentences()[1], "the journal is empty: it has none of it"; got != want || loss.None() {
+	if got, want := loss.Sentences()[1], "journal.dir holds no journal, or an empty one: nothing of it is there"; got != want || loss.None() {
 		t.Errorf("%s, want %s", got, want)
 	}
 	loss.Journal = &behind

@@ -72,8 +72,12 @@ func (p *program) print(found fmt.Stringer, asJSON bool) error {
 func doctorConfig(cfg config.Config) (doctor.Config, error) {
 	d := doctor.Config{
 		DSN: cfg.Postgres.DSN, Slot: cfg.Postgres.Slot, Publication: cfg.Postgres.Publication,
-		Heartbeat: cfg.Postgres.Heartbeat, JournalDir: cfg.Journal.Dir,
+		Heartbeat: cfg.Postgres.Heartbeat, Backfill: cfg.Postgres.Backfill > 0, JournalDir: cfg.Journal.Dir,
 		Journal: func(ctx context.Context) (journal.LSN, bool) { return journalPosition(ctx, cfg) },
+		Engine: func(ctx context.Context) ([]string, bool) {
+			s, err := askEngine(ctx, cfg.Gateway.Admin)
+			return s.Reasons, err == nil
+		},
 	}
 	listener := engine.ListenerConfig(cfg)
 	wanted, err := listener.Setup()
