@@ -190,13 +190,6 @@ func (s *Service) add(ctx context.Context, messages []policy.Message, values [][
 	s.metrics.intake.WithLabelValues(intakeRepeated).Add(float64(done.Repeated))
 	s.metrics.intake.WithLabelValues(intakeCancelled).Add(float64(done.Cancelled))
 	s.grew(records)
-	if done.Repeated == 0 { // else which of them were new is not known here
-		for _, r := range records {
-			if len(r.Targets) == 0 {
-				s.metrics.outcomes.WithLabelValues("none", r.Outcome, "").Inc()
-			}
-		}
-	}
 	return nil
 }
 

@@ -107,3 +107,29 @@ func TestUnreadableRecordsAreDeadLetters(t *testing.T) {
 	}
 	g.until("the good one is sent", g.settled(1))
 }
+
+func TestADeadLetterIsOpenedThoughAnotherChannelHasSent(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	hook, text := new(phone), new(phone)
+	hook.answer(func(channel.Device, channel.Notification) channel.Result {
+		return channel.Result{Outcome: channel.Permanent, Reason: "http_400"}
+	})
+	s := g.run(g.config(map[string]channel.Channel{"webhook": hook, "other": text}))
+	r := record{n: 1, reader: "u1"}
+	g.records(r, record{n: 2, reader: "u1", action: "retract"}, record{n: 1, reader: "u1"})
+	g.until("all settled", g.settled(2))
+	s.tells(g, `newswire_compensate_outcomes_total{channel="none",outcome="retract",reason=""} 1`) // though the batch repeats a record
+	kafkatest.Collect(t, g.brokers, testTopic+".dlq", kafkatest.Count(1))
+	hook.answer(nil)
+	for _, want := range []int{1, 0} { // the second time it was sent
+		done, err := s.ReplayDeadLetters(t.Context())
+		if err != nil || done != (Replayed{Read: 1, Opened: want}) {
+			t.Errorf("ReplayDeadLetters = %+v, %v; want %d opened", done, err, want)
+		}
+		g.until("all settled again", g.settled(2))
+	}
+	if got := g.states(r.ceID()); !slices.Equal(got, []string{"other sent", "webhook sent"}) || len(hook.calls()) != 2 || len(text.calls()) != 1 {
+		t.Errorf("it ended as %v, by %d and %d calls", got, len(hook.calls()), len(text.calls()))
+	}
+}

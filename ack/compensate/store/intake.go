@@ -47,6 +47,11 @@ func (s *Store) Add(ctx context.Context, records []Record) (done Intake, err err
 			return err
 		}
 		done = Intake{New: len(fresh), Repeated: len(records) - len(fresh)}
+		for _, r := range fresh {
+			if len(r.Targets) == 0 {
+				tx.ended[Ended{Channel: "none", State: r.Outcome}]++
+			}
+		}
 		if len(fresh) == 0 {
 			return nil
 		}
@@ -209,9 +214,9 @@ func cancelOpen(ctx context.Context, tx *transaction, ids []string) (int, error)
 // reopenable are the outcomes that a replay may change: certainly nobody was told.
 var reopenable = []string{"permanent", "gone"}
 
-// Reopen takes records in again, as a replay wants: what was never sent and is not
-// stale waits again, what is new is added, and the rest stays as it is. It says
-// how many were opened.
+// Reopen takes records in again, as a replay wants: what was never sent by a
+// channel and is not stale waits again there, what is new is added, and the rest
+// stays as it is. It says how many were opened.
 func (s *Store) Reopen(ctx context.Context, records []Record) (opened int, err error) {
 	err = s.transaction(ctx, func(tx *transaction) error {
 		opened = 0
@@ -220,17 +225,24 @@ func (s *Store) Reopen(ctx context.Context, records []Record) (opened int, err e
 				continue
 			}
 			var seq int64
-			err := tx.QueryRow(ctx, `UPDATE newswire_compensate.records r SET outcome = NULL, settled_at = NULL, value = $2, expires_at = $3, step = $4
-				WHERE ce_id = $1 AND outcome IS NOT NULL AND NOT EXISTS (
-					SELECT FROM newswire_compensate.deliveries d WHERE d.ce_id = r.ce_id AND NOT d.state = ANY($5))
-				RETURNING seq`, r.CeID, r.Value, r.Expires, r.Step, reopenable).Scan(&seq)
+			err := tx.QueryRow(ctx, `SELECT seq FROM newswire_compensate.records WHERE ce_id = $1 AND outcome IS NOT NULL FOR NO KEY UPDATE`, r.CeID).Scan(&seq)
 			if err == pgx.ErrNoRows {
-				continue
+				continue // new, or at work: a dead letter of a record at work is for a later replay
 			}
 			if err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, `DELETE FROM newswire_compensate.deliveries WHERE ce_id = $1`, r.CeID); err != nil {
+			if r.Targets, err = unsent(ctx, tx, r); err != nil {
+				return err
+			}
+			if len(r.Targets) == 0 {
+				continue
+			}
+			if _, err := tx.Exec(ctx, `UPDATE newswire_compensate.records SET outcome = NULL, settled_at = NULL, value = $2, expires_at = $3, step = $4
+				WHERE ce_id = $1`, r.CeID, r.Value, r.Expires, r.Step); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `DELETE FROM newswire_compensate.deliveries WHERE ce_id = $1 AND state = ANY($2)`, r.CeID, reopenable); err != nil {
 				return err
 			}
 			if err := insertDeliveries(ctx, tx, []placed{{r, seq}}); err != nil {
@@ -248,4 +260,24 @@ func (s *Store) Reopen(ctx context.Context, records []Record) (opened int, err e
 	}
 	fresh, err := s.Add(ctx, slices.Clone(records))
 	return opened + fresh.New, err
+}
+
+// unsent gives those targets of r whose channel has certainly told nobody of it:
+// what another channel of the same step has sent is no reason to leave them out.
+// What another step has sent is: it stands in for them.
+func unsent(ctx context.Context, tx pgx.Tx, r Record) ([]Target, error) {
+	rows, err := tx.Query(ctx, `SELECT DISTINCT channel FROM newswire_compensate.deliveries WHERE ce_id = $1 AND NOT state = ANY($2)`, r.CeID, reopenable)
+	if err != nil {
+		return nil, err
+	}
+	told, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, err
+	}
+	for _, channel := range told {
+		if !slices.ContainsFunc(r.Targets, func(t Target) bool { return t.Channel == channel }) {
+			return nil, nil
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(r.Targets), func(t Target) bool { return slices.Contains(told, t.Channel) }), nil
 }

@@ -82,7 +82,7 @@ func New(cfg Config) (*Store, error) {
 
 // Ended counts deliveries that have got their outcome.
 type Ended struct {
-	Channel string
+	Channel string // none: a record that goes nowhere
 	State   string
 	Reason  string
 }
