@@ -73,6 +73,14 @@ func (s Set) Applied(ctx context.Context, conn *pgx.Conn) (version int64, err er
 	return version, nil
 }
 
+// NotNewer refuses a database that a newer program has changed.
+func (s Set) NotNewer(version int64) error {
+	if version <= s.Latest() {
+		return nil
+	}
+	return fmt.Errorf("the tables of %s are at version %d, this newswire knows %d: use the newer newswire that made them", s.Schema, version, s.Latest())
+}
+
 // SQL is what Apply runs in an empty database, for a DBA to read.
 func (s Set) SQL() (string, error) {
 	names, err := fs.Glob(s.Files, "*.sql")
@@ -106,7 +114,7 @@ func Apply(ctx context.Context, dsn string, s Set) (ran []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read connection string: %w", err)
 	}
-	if err := makeSchema(ctx, cfg, s.Schema); err != nil {
+	if err := s.prepare(ctx, cfg); err != nil {
 		return nil, err
 	}
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(lockKey), lock.WithLockTimeout(lockPeriod, lockPatience))
@@ -132,8 +140,10 @@ func Apply(ctx context.Context, dsn string, s Set) (ran []string, err error) {
 	return ran, err
 }
 
-// makeSchema makes the schema before goose asks for the table in it.
-func makeSchema(ctx context.Context, cfg *pgx.ConnConfig, schema string) error {
+// prepare makes the schema before goose asks for the table in it, and refuses a
+// database that is ahead of this program.
+func (s Set) prepare(ctx context.Context, cfg *pgx.ConnConfig) error {
+	schema := s.Schema
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("connect to database %s: %w", cfg.Database, err)
@@ -144,7 +154,11 @@ func makeSchema(ctx context.Context, cfg *pgx.ConnConfig, schema string) error {
 		return fmt.Errorf("look for schema %s: %w", schema, err)
 	}
 	if there {
-		return nil
+		version, err := s.Applied(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return s.NotNewer(version)
 	}
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(lockKey)); err != nil {

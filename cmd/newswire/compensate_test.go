@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 
@@ -87,6 +88,7 @@ func TestMigrateAndCompensateFromTheShell(t *testing.T) {
 	if code, stdout, _ := call(t, configuration, nil, "migrate"); code != exitDone || !strings.HasPrefix(stdout, "Nothing to do") {
 		t.Errorf("migrate again: code %d, %q", code, stdout)
 	}
+	refusedAtOnce(t, db, func(dsn string) string { return compensateYAML(dsn, broker.Addrs[0], hook.URL) })
 	if code, stdout, stderr := call(t, configuration, nil, "compensate", "--list-doubtful"); code != exitDone || stdout != "" {
 		t.Errorf("--list-doubtful: code %d, %q, %q", code, stdout, stderr)
 	}
@@ -109,6 +111,32 @@ func TestMigrateAndCompensateFromTheShell(t *testing.T) {
 	serveUntilTold(t, configuration, got)
 	if code, stdout, stderr := call(t, configuration, nil, "compensate", "--replay-from", "1h"); code != exitDone || stdout != "Read 1 records, opened 0 of them: running instances send these.\n" {
 		t.Errorf("--replay-from: code %d, %q, %q", code, stdout, stderr)
+	}
+}
+
+// refusedAtOnce tries what no waiting would mend.
+func refusedAtOnce(t *testing.T, db *pgtest.DB, configuration func(dsn string) string) {
+	t.Helper()
+	good, err := pgx.ParseConfig(db.SuperDSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dsn := func(user, database string) string {
+		return fmt.Sprintf("host=%s port=%d user=%s dbname=%s", good.Host, good.Port, user, database)
+	}
+	refused := func(what, dsn, want string, args ...string) {
+		t.Helper()
+		code, _, stderr := call(t, configuration(dsn), nil, args...)
+		if code != exitFailed || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: code %d, %q; want %q", what, code, stderr, want)
+		}
+	}
+	refused("no such role", dsn("nobody_of_this_name", good.Database), "SQLSTATE 28000); correct user and password", "compensate")
+	refused("no such database", dsn(good.User, "no_such_database"), "SQLSTATE 3D000); create it and run newswire migrate", "compensate")
+	db.Exec(`INSERT INTO newswire_compensate.versions (version_id, is_applied) VALUES (9999, true)`)
+	defer db.Exec(`DELETE FROM newswire_compensate.versions WHERE version_id = 9999`)
+	for _, command := range []string{"compensate", "migrate"} {
+		refused("newer tables, "+command, db.SuperDSN, "are at version 9999, this newswire knows", command)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"time"
 
 	"newswire/ack/compensate"
 	"newswire/ack/compensate/channel"
@@ -23,6 +25,7 @@ import (
 	"newswire/migrations"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
@@ -40,21 +43,42 @@ func New(cfg config.Config, log *slog.Logger, more map[string]channel.Channel) (
 }
 
 // Preflight tells whether the database has the tables of this version. A server
-// that cannot be reached is no fault: it is waited for.
+// that cannot be reached is no fault: it is waited for. One that refuses the
+// login, or has no such database, would be waited for in vain.
 func Preflight(ctx context.Context, cfg config.Config) error {
-	conn, err := pgx.Connect(ctx, cfg.Compensate.Postgres.DSN)
+	asked, cancel := context.WithTimeout(ctx, preflightPatience)
+	defer cancel()
+	conn, err := pgx.Connect(asked, cfg.Compensate.Postgres.DSN)
 	if err != nil {
-		return nil
+		return refusal(err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	set := migrations.Compensate()
-	switch version, err := set.Applied(ctx, conn); {
+	version, err := set.Applied(asked, conn)
+	switch {
 	case err != nil:
 		return fmt.Errorf("compensate.postgres.dsn: %w", err)
 	case version == 0:
 		return fmt.Errorf("the database of compensate.postgres.dsn has no tables of the compensation service: run newswire migrate")
 	case version < set.Latest():
 		return fmt.Errorf("the tables of the compensation service are at version %d, this newswire needs %d: run newswire migrate", version, set.Latest())
+	}
+	return set.NotNewer(version)
+}
+
+// preflightPatience is how long a server is asked before it counts as away.
+const preflightPatience = 10 * time.Second
+
+// refusal is what a server says that will not change by waiting; nil: it is away.
+func refusal(err error) error {
+	var said *pgconn.PgError
+	switch {
+	case !errors.As(err, &said):
+		return nil
+	case strings.HasPrefix(said.Code, "28"): // invalid authorization
+		return fmt.Errorf("the server of compensate.postgres.dsn refuses the login: %s (SQLSTATE %s); correct user and password, or the server's pg_hba.conf", said.Message, said.Code)
+	case said.Code == "3D000": // no such database
+		return fmt.Errorf("the server of compensate.postgres.dsn says: %s (SQLSTATE 3D000); create it and run newswire migrate, or correct the name", said.Message)
 	}
 	return nil
 }
