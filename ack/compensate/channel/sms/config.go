@@ -13,7 +13,7 @@ import (
 const (
 	defaultSegments = 3
 	mostSegments    = 10
-	defaultText     = "{{.Body}}{{with .URL}} {{.}}{{end}}"
+	defaultText     = "{{.Title}}{{with .Body}}: {{.}}{{end}}{{with .URL}} {{.}}{{end}}"
 )
 
 func (c Config) withDefaults() Config {

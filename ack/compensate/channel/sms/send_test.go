@@ -117,7 +117,7 @@ func TestLongTextsAreShortenedNotRefused(t *testing.T) {
 	if text := got[1].Text; !strings.HasSuffix(text, "... "+unicode.URL) || len([]rune(text)) > 134 || len([]rune(text)) < 130 {
 		t.Errorf("UCS-2: %d characters, %q", len([]rune(text)), text)
 	}
-	if text := got[2].Text; text != "Body" {
+	if text := got[2].Text; text != "Title 2: Body" {
 		t.Errorf("an address that is too long: %q", text)
 	}
 }

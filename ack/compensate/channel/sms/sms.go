@@ -41,7 +41,7 @@ type Config struct {
 	From     string            `yaml:"from"`     // sender, for the templates
 	Body     string            `yaml:"body"`     // template of a JSON body, {"to":{{json .To}},"text":{{json .Text}}}
 	Form     map[string]string `yaml:"form"`     // instead of body: a template for each field
-	Text     string            `yaml:"text"`     // template of the text, of .Title, .Body and .URL; empty: body and address
+	Text     string            `yaml:"text"`     // template of the text, of .Title, .Body and .URL; empty: title, body and address
 	Segments int               `yaml:"segments"` // most segments of one message, each of which is paid for; 0 means 3
 	Prefixes []string          `yaml:"prefixes"` // only numbers that begin so, +49; empty: all
 
@@ -134,7 +134,7 @@ func (ch *Channel) Close() error { ch.client.Close(); return nil }
 func (ch *Channel) Properties() channel.Properties {
 	return channel.Properties{
 		Dedupes: ch.config.IdempotencyHeader != "", WithDevices: true,
-		Body: ch.config.Segments * longSeptets, Timeout: ch.client.Timeout(), AtOnce: ch.client.Connections(),
+		Title: ch.config.Segments * longSeptets, Body: ch.config.Segments * longSeptets, Timeout: ch.client.Timeout(), AtOnce: ch.client.Connections(),
 	}
 }
 

@@ -129,3 +129,24 @@ func FuzzWording(f *testing.F) {
 		}
 	})
 }
+
+func TestTheTextBeginsWithTheTitle(t *testing.T) {
+	c := Config{URL: "https://gateway.example.com/send", Body: `{"text":{{json .Text}}}`}.withDefaults()
+	r, err := parseTemplates(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		n    channel.Notification
+		want string
+	}{
+		{channel.Notification{Title: "Tram", Body: "Opens on Monday", URL: "https://x/1"}, "Tram: Opens on Monday https://x/1"},
+		{channel.Notification{Title: "Tram", URL: "https://x/1"}, "Tram https://x/1"},
+		{channel.Notification{Title: "Tram"}, "Tram"},
+		{channel.Notification{Title: strings.Repeat("я", 300)}, strings.Repeat("я", 67*2)},
+	} {
+		if text, err := r.wording(test.n, 2); err != nil || text != test.want {
+			t.Errorf("%q, %v; want %q", text, err, test.want)
+		}
+	}
+}

@@ -123,7 +123,7 @@ func execute(t *template.Template, data any) (string, error) {
 }
 
 // wording is the text of n in at most so many segments: where it is too long
-// the body loses its end, and then the address goes.
+// the body loses its end, then the address goes, the body, and the title's end.
 func (r *requests) wording(n channel.Notification, segments int) (string, error) {
 	w := words{Title: clean(n.Title), Body: clean(n.Body), URL: n.URL}
 	if strings.Contains(w.Body, w.URL) {
@@ -134,10 +134,17 @@ func (r *requests) wording(n channel.Notification, segments int) (string, error)
 		if err != nil || text != "" {
 			return text, err
 		}
-		if w.URL == "" {
+		title := []rune(w.Title)
+		switch {
+		case w.URL != "":
+			w.URL = ""
+		case w.Body != "" && len(title) > 0:
+			w.Body = ""
+		case len(title) > 1:
+			w.Title = string(title[:min(len(title)-1, segments*longSeptets)])
+		default:
 			return "", fmt.Errorf("the text needs more than %d segments even without its body and address", segments)
 		}
-		w.URL = ""
 	}
 }
 
