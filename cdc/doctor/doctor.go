@@ -1,7 +1,8 @@
 // Package doctor examines a server, its slot and this machine for what would
 // keep the engine from starting, break the editors' saves, or lose news. It
-// tells everything at once, each finding with its remedy, and changes nothing:
-// it looks into a slot by a temporary copy of it.
+// tells everything at once, each finding with its remedy, and leaves nothing changed:
+// it looks into a slot by a temporary copy of it, and the directory by which it
+// tries where the journal would be is gone again.
 package doctor
 
 import (
