@@ -128,6 +128,37 @@ func recordStep(cfg Config, s state, o Options) []Step {
 	}}
 }
 
+// unnoted tells, as a comment, what of the plan teardown will not know: the
+// comment on a publication that setup did not make is not its own to write.
+func (s state) unnoted(cfg Config, o Options) []Step {
+	if s.publication == nil || s.publication.Marked {
+		return nil
+	}
+	var made []string
+	if !s.slot.exists && o.Journal == "" {
+		made = append(made, "slot "+cfg.Slot)
+	}
+	if given := (record{}).with(s, o); s.role.exists && !s.role.marked && !given.empty() {
+		made = append(made, "what role "+quote(cfg.Role)+" is given")
+	}
+	if len(made) == 0 {
+		return nil
+	}
+	return []Step{{Comment: "Publication " + cfg.Publication + " was there before, so setup leaves its comment alone and notes nowhere that it made " +
+		strings.Join(made, " and ") + ".\nTeardown names that and prints the SQL, but does not run it; this plan's undo lines are just what takes it back: keep them."}}
+}
+
+// leftAttributes names those that nothing shows to be setup's.
+func (r record) leftAttributes(role roleState) []Step {
+	if !role.replication || role.marked || slices.Contains(r.Attributes, "REPLICATION") {
+		return nil
+	}
+	return []Step{{
+		Comment: "Nothing shows that setup gave the role REPLICATION, so it is left.",
+		SQL:     "ALTER ROLE " + quote(r.Role) + " NOREPLICATION",
+	}}
+}
+
 // attributes takes back those that the role still has.
 func (r record) attributes(role roleState) []Step {
 	var off []string

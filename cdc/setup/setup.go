@@ -58,6 +58,7 @@ func Prepare(ctx context.Context, conn *pgx.Conn, cfg Config, o Options) (Plan, 
 	}
 	p.Steps = append(p.Steps, excess.steps(cfg)...)
 	p.Steps = append(p.Steps, slotSteps(cfg, s, o)...)
+	p.Steps = append(p.Steps, s.unnoted(cfg, o)...)
 	return p, nil
 }
 

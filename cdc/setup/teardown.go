@@ -81,7 +81,7 @@ func takeAway(ctx context.Context, conn *pgx.Conn, cfg Config, s state) (steps [
 		}
 		steps = append(steps, step)
 	}
-	return append(steps, noted.attributes(s.role)...), nil
+	return slices.Concat(steps, noted.attributes(s.role), noted.leftAttributes(s.role)), nil
 }
 
 // grant is a right that the role has itself.

@@ -156,3 +156,35 @@ func TestATeardownRunsNothingFromAComment(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatTeardownCannotKnowIsTold sets up a role and a publication that were
+// there before: their comments are somebody else's.
+func TestWhatTeardownCannotKnowIsTold(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(schema), pgtest.WithPublication("FOR TABLE articles"), pgtest.WithoutSlot())
+	conn, cfg := clean(t, db), config(db)
+	cfg.Publication, cfg.Tables = db.Publication, cfg.Tables[:1]
+	db.Exec("CREATE ROLE " + cfg.Slot + " LOGIN")
+	before := catalog(t, db)
+	p := prepared(t, conn, wanted(t, cfg), setup.Options{})
+	if want := "notes nowhere that it made slot " + cfg.Slot + ` and what role "` + cfg.Slot + `" is given.`; !strings.Contains(p.String(), want) {
+		t.Errorf("the plan lacks %q:\n%s", want, p)
+	}
+	down, err := setup.Teardown(t.Context(), conn, wanted(t, cfg))
+	if err != nil || down.Needed() {
+		t.Fatalf("teardown = %v, %v, want nothing that it runs", down, err)
+	}
+	for _, left := range []string{"SELECT pg_catalog.pg_drop_replication_slot", `REVOKE SELECT ("id", "title", "url", "tags") ON TABLE "public"."articles"`, `ALTER ROLE "` + cfg.Slot + `" NOREPLICATION`} {
+		if !strings.Contains(down.String(), "-- not run: "+left) {
+			t.Errorf("teardown does not name %s:\n%s", left, down)
+		}
+	}
+	for _, step := range slices.Backward(p.Steps) {
+		if step.Needed && step.Undo != "" {
+			db.Exec(step.Undo)
+		}
+	}
+	if diff := cmp.Diff(before, catalog(t, db)); diff != "" {
+		t.Errorf("after the undo lines (-before +after):\n%s", diff)
+	}
+}

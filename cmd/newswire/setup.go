@@ -111,6 +111,9 @@ func (p *program) applyPlan(ctx context.Context, conn *pgx.Conn, plan setup.Plan
 	}
 	for _, step := range plan.Steps {
 		line := "left alone: " + strings.ReplaceAll(step.Comment, "\n", " ")
+		if step.SQL != "" && step.Undo == "" { // of a teardown: who reads it may want to run it
+			line += " Not run: " + strings.ReplaceAll(step.SQL, "\n", " ") + ";"
+		}
 		if step.Needed {
 			if err := (setup.Plan{Steps: []setup.Step{step}}).Apply(ctx, conn); err != nil {
 				return stepFault(err)
