@@ -2,6 +2,8 @@ package cdc
 
 import (
 	"context"
+	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,4 +147,52 @@ func TestTableTakenOffThePublicationIsTold(t *testing.T) {
 	l.ready()
 	cancel()
 	<-done
+}
+
+// What makes the editors' changes fail, or takes a table away, may come while
+// the engine runs.
+func TestFaultsThatComeLaterAreTold(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		sql, back string
+		want      []string
+	}{
+		"replica identity": {`ALTER TABLE articles REPLICA IDENTITY NOTHING`, `ALTER TABLE articles REPLICA IDENTITY DEFAULT`,
+			[]string{"of the editors fail on public.articles", "replica identity"}},
+		"replica identity of another table": {`ALTER TABLE notes REPLICA IDENTITY NOTHING`, `ALTER TABLE notes REPLICA IDENTITY DEFAULT`,
+			[]string{"of the editors fail on public.notes"}},
+		"replica identity that the column list does not have": {`ALTER TABLE articles REPLICA IDENTITY FULL`, `ALTER TABLE articles REPLICA IDENTITY DEFAULT`,
+			[]string{"of the editors fail on public.articles", "column list", "newswire setup"}},
+		"dropped": {`DROP TABLE articles`, "", []string{"table public.articles does not exist any more", "postgres.tables"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, j := pgtest.New(t, pgtest.WithPublication("FOR ALL TABLES")), newMemJournal()
+			db.Exec(`CREATE TABLE notes (id int PRIMARY KEY)`)
+			cfg := articles(db)
+			if strings.Contains(name, "column list") {
+				if pgtest.Value[int](db, `SELECT current_setting('server_version_num')::int`) < 150000 {
+					t.Skip("PostgreSQL 14 has no column lists")
+				}
+				cfg.Publication = narrow(t, db, cfg)
+			}
+			said := new(lines)
+			l := listenSet(t, cfg, j, func(l *Listener) {
+				l.limits.poll = 50 * time.Millisecond
+				l.log = slog.New(slog.NewTextHandler(said, nil))
+			}).ready()
+			db.Exec(c.sql)
+			eventually(t, "the fault is told", func() bool {
+				err := l.Ready()
+				return err != nil && !slices.ContainsFunc(c.want, func(part string) bool { return !strings.Contains(err.Error(), part) })
+			})
+			if found := said.about(c.want[0]); len(found) != 1 || !strings.Contains(found[0], "ERROR") {
+				t.Errorf("the log says %q, want one line", found)
+			}
+			if c.back != "" {
+				db.Exec(c.back)
+				l.ready()
+			}
+		})
+	}
 }

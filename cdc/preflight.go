@@ -191,14 +191,11 @@ func (p *preflight) carries(ctx context.Context) (err error) {
 	if !p.publication.Insert {
 		p.fault("publication %q does not publish inserts; run `newswire setup --apply`", p.cfg.Publication)
 	}
-	mapped := func(schema, own string) bool {
-		n := name{schema, own}
-		return p.found[n] != nil || slices.ContainsFunc(p.tables, func(t *table) bool {
-			return slices.ContainsFunc(t.links, func(l link) bool { return l.name == n })
-		})
+	mapped := func(n name) bool {
+		return p.found[n] != nil || slices.ContainsFunc(p.tables, func(t *table) bool { return t.name != n && t.reads(n) })
 	}
-	for _, f := range p.publication.Faults(mapped) {
-		p.fault("publication %q makes every %s of the editors fail on %s: %s; %s", p.cfg.Publication, p.publication.Fails(), f.Table, f.Why, f.Remedy)
+	for _, said := range editorFaults(p.publication, mapped) {
+		p.fault("%s", said)
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"newswire/cdc/publication"
 )
 
 // A publication is looked up as of each change. A change from before it was
@@ -46,6 +48,9 @@ const unpublishedQuery = `
 SELECT ARRAY(SELECT t.schema || '.' || t.name FROM unnest($2::text[], $3::text[]) t (schema, name)
              WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables c
                                WHERE c.pubname = p.pubname AND c.schemaname = t.schema AND c.tablename = t.name))
+  , ARRAY(SELECT t.schema || '.' || t.name FROM unnest($2::text[], $3::text[]) t (schema, name)
+          WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                            WHERE n.nspname = t.schema AND c.relname = t.name))
   , array_remove(ARRAY[CASE WHEN NOT pubupdate THEN 'updates' END, CASE WHEN NOT pubdelete THEN 'deletes' END, CASE WHEN NOT pubtruncate THEN 'truncates' END], NULL)
 FROM pg_catalog.pg_publication p WHERE p.pubname = $1`
 
@@ -53,7 +58,9 @@ FROM pg_catalog.pg_publication p WHERE p.pubname = $1`
 type lack struct {
 	publication bool     // is missing altogether; what that costs the stream itself tells
 	tables      []string // that it does not carry
+	dropped     []string // those of them that do not exist
 	changes     []string // that it publishes of no table
+	faults      []string // a sentence for each table on which editors cannot save
 }
 
 // lacking looks at what the publication carries.
@@ -63,7 +70,15 @@ func (l *Listener) lacking(ctx context.Context, c *catalog) (now lack, err error
 		schemas, names = append(schemas, t.name.schema), append(names, t.name.table)
 	}
 	err = c.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, unpublishedQuery, l.cfg.Publication, schemas, names).Scan(&now.tables, &now.changes)
+		err := conn.QueryRow(ctx, unpublishedQuery, l.cfg.Publication, schemas, names).Scan(&now.tables, &now.dropped, &now.changes)
+		if err != nil {
+			return err
+		}
+		p, err := publication.Read(ctx, conn, l.cfg.Publication)
+		if err == nil && p != nil { // a replica identity may have changed since the start
+			now.faults = editorFaults(p, func(n name) bool { return slices.ContainsFunc(l.tables, func(t *table) bool { return t.reads(n) }) })
+		}
+		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return lack{publication: true}, nil
@@ -80,18 +95,42 @@ func (l *Listener) inspect(ctx context.Context, c *catalog) {
 		return // the next look is seconds away
 	}
 	l.unpublishedChanges(ctx, now.changes)
-	var told error
+	said := now.faults
 	switch away := strings.Join(l.wasAway(now.tables), ", "); {
 	case now.publication:
-		told = fmt.Errorf("publication %q does not exist any more, so nothing that is committed now can be read; run `newswire setup --apply`", l.cfg.Publication)
+		said = append(said, fmt.Sprintf("publication %q does not exist any more, so nothing that is committed now can be read; run `newswire setup --apply`", l.cfg.Publication))
+	case len(now.dropped) > 0:
+		said = append(said, fmt.Sprintf("table %s does not exist any more, and readers keep its articles; take it out of postgres.tables and start again, or create it again and run `newswire setup --apply`, then `newswire resync`",
+			strings.Join(now.dropped, ", ")))
 	case len(now.tables) > 0:
-		told = fmt.Errorf("publication %q does not carry %s, so nothing that is committed there now is read; run `newswire setup --apply`, then `newswire resync`", l.cfg.Publication, away)
+		said = append(said, fmt.Sprintf("publication %q does not carry %s, so nothing that is committed there now is read; run `newswire setup --apply`, then `newswire resync`", l.cfg.Publication, away))
 	case away != "":
-		told = fmt.Errorf("publication %q did not carry %s for a time, so what was committed there meanwhile was not read; run `newswire resync`", l.cfg.Publication, away)
+		said = append(said, fmt.Sprintf("publication %q did not carry %s for a time, so what was committed there meanwhile was not read; run `newswire resync`", l.cfg.Publication, away))
+	}
+	var told error
+	if len(said) > 0 {
+		told = errors.New(strings.Join(said, "; "))
 	}
 	if l.setLack(told) && told != nil {
-		l.log.ErrorContext(ctx, "rows are not published", "err", told)
+		what := "rows are not published"
+		if len(now.faults) > 0 {
+			what = "editors cannot save"
+		}
+		l.log.ErrorContext(ctx, what, "err", told)
 	}
+}
+
+// editorFaults says on which tables the publication makes changes fail.
+func editorFaults(p *publication.State, mapped func(name) bool) (said []string) {
+	for _, f := range p.Faults(func(schema, own string) bool { return mapped(name{schema, own}) }) {
+		said = append(said, fmt.Sprintf("publication %q makes every %s of the editors fail on %s: %s; %s", p.Name, p.Fails(), f.Table, f.Why, f.Remedy))
+	}
+	return said
+}
+
+// reads tells whether a table is this one, or a link table of it.
+func (t *table) reads(n name) bool {
+	return t.name == n || slices.ContainsFunc(t.links, func(l link) bool { return l.name == n })
 }
 
 // wasAway adds tables to those that the publication has lacked since Run began.
