@@ -29,6 +29,12 @@ func newAPI(s *Service) *api {
 	mux.HandleFunc("PUT /v1/devices", a.known(a.put))
 	mux.HandleFunc("GET /v1/devices", a.known(a.get))
 	mux.HandleFunc("DELETE /v1/devices", a.known(a.remove))
+	for _, method := range []string{http.MethodPost, http.MethodPatch} {
+		mux.HandleFunc(method+" /v1/devices", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Allow", "GET, PUT, DELETE, OPTIONS")
+			problem(w, http.StatusMethodNotAllowed, "method_not_allowed", "declare a device with PUT")
+		})
+	}
 	mux.HandleFunc("OPTIONS /v1/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem(w, http.StatusNotFound, "not_found", "nothing is served here")

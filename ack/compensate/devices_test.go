@@ -3,6 +3,7 @@ package compensate
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -145,5 +146,13 @@ func TestAForgottenReaderIsNotTold(t *testing.T) {
 		if got := g.outcome(record{n: n, reader: "u1"}.ceID()); got != want {
 			t.Errorf("record %d ended as %q, want %q", n, got, want)
 		}
+	}
+}
+
+func TestAPostToTheDevicesIsToldWhatIsAllowed(t *testing.T) {
+	recorder := httptest.NewRecorder()
+	newAPI(&Service{}).handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/v1/devices", nil))
+	if recorder.Code != http.StatusMethodNotAllowed || recorder.Header().Get("Allow") != "GET, PUT, DELETE, OPTIONS" {
+		t.Errorf("POST: %d, Allow %q", recorder.Code, recorder.Header().Get("Allow"))
 	}
 }

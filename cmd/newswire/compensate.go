@@ -50,7 +50,7 @@ func (p *program) compensate() *cobra.Command {
 	}
 	cmd.AddCommand(p.vapid())
 	flags := cmd.Flags()
-	flags.BoolVar(&r.dryRun, "dry-run", false, "print as JSON lines what would become of the records that are to come, or of those to replay; send and write nothing")
+	flags.BoolVar(&r.dryRun, "dry-run", false, "print as JSON lines what would become of the records that lie in the topic and were not taken in, or of those to replay, and end; send and write nothing")
 	flags.BoolVar(&r.listDoubtful, "list-doubtful", false, "print as JSON lines what may or may not have arrived")
 	flags.StringVar(&r.replayFrom, "replay-from", "", "`time` (RFC 3339, or an age such as 2h) from which on records are taken in again: what was certainly not sent will be")
 	flags.StringVar(&r.replayTo, "replay-to", "", "`time` up to which --replay-from goes; default now")
@@ -107,7 +107,12 @@ func (p *program) runCompensate(ctx context.Context, s *compensate.Service, r co
 	case r.listDoubtful:
 		return s.EachDoubtful(ctx, func(d compensate.Doubtful) error { return lines.Encode(d) })
 	case r.dryRun:
-		return s.DryRun(ctx, window, func(f compensate.Foreseen) error { return lines.Encode(f) })
+		n := 0
+		err = s.DryRun(ctx, window, func(f compensate.Foreseen) error { n++; return lines.Encode(f) })
+		if err == nil && n == 0 && window == nil {
+			fmt.Fprintln(p.stderr, "newswire: nothing lies in the topic that was not taken in: a running service reads all at once; --replay-from 2h looks at what it had")
+		}
+		return err
 	case r.replayDLQ:
 		done, err = s.ReplayDeadLetters(ctx)
 	case window != nil:

@@ -109,6 +109,9 @@ func TestMigrateAndCompensateFromTheShell(t *testing.T) {
 		t.Errorf("--dry-run: code %d, %q, %q", code, stdout, stderr)
 	}
 	serveUntilTold(t, configuration, got)
+	if code, stdout, stderr := call(t, configuration, nil, "compensate", "--dry-run"); code != exitDone || stdout != "" || !strings.Contains(stderr, "--replay-from 2h looks at what it had") {
+		t.Errorf("--dry-run of nothing: code %d, %q, %q", code, stdout, stderr)
+	}
 	if code, stdout, stderr := call(t, configuration, nil, "compensate", "--replay-from", "1h"); code != exitDone || stdout != "Read 1 records, opened 0 of them: running instances send these.\n" {
 		t.Errorf("--replay-from: code %d, %q, %q", code, stdout, stderr)
 	}
