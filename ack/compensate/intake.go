@@ -40,7 +40,7 @@ func (s *Service) consume(ctx context.Context) {
 		batch, err := fetch(ctx, reader)
 		if err != nil && ctx.Err() == nil {
 			s.reading(err)
-			s.log.Warn("topic not read", "topic", s.cfg.Kafka.Topic, "group", s.cfg.Kafka.Group, "err", err)
+			s.complaints.warn("topic not read", "", err, "topic", s.cfg.Kafka.Topic, "group", s.cfg.Kafka.Group)
 			pause(ctx, mendAfter)
 		}
 		if len(batch) == 0 {
@@ -54,7 +54,7 @@ func (s *Service) consume(ctx context.Context) {
 			if ctx.Err() != nil {
 				return // what was not taken in is read again
 			}
-			s.log.Warn("records not taken in", "records", len(batch), "err", err)
+			s.complaints.warn("records not taken in", "", err, "records", len(batch))
 			pause(ctx, mendAfter)
 		}
 		s.reading(nil)

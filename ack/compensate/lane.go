@@ -98,7 +98,7 @@ func (l *lane) run(ctx context.Context) {
 		}
 		taken, devices, err := l.take(ctx, free)
 		if err != nil {
-			l.s.log.Warn("deliveries not taken", "channel", l.name, "err", err)
+			l.complain("deliveries not taken", err)
 			busy.Wait() // then whatever is taken is what an answer was lost for
 			if pause(ctx, mendAfter) {
 				_ = l.s.store.Release(ctx, l.name) // else the next look fails as well
@@ -135,6 +135,10 @@ func (l *lane) await(ctx context.Context, freed <-chan struct{}, longest time.Du
 	case <-freed:
 	case <-wake:
 	}
+}
+
+func (l *lane) complain(what string, err error) {
+	l.s.complaints.warn(what, l.name, err, "channel", l.name)
 }
 
 // hurry says that something may be due.
@@ -183,7 +187,7 @@ func (l *lane) settle(ds []store.Delivery, state string, r channel.Result) {
 			if err == nil {
 				break
 			}
-			l.s.log.Warn("outcome not written", "channel", l.name, "ce_id", d.CeID, "outcome", state, "err", err)
+			l.s.complaints.warn("outcome not written", l.name, err, "channel", l.name, "ce_id", d.CeID, "outcome", state)
 			if time.Now().After(deadline) || !pause(l.s.hard, mendAfter) {
 				break // another instance finds it
 			}
@@ -210,7 +214,7 @@ func (l *lane) putBack(ds []store.Delivery, again store.Again) {
 			l.s.metrics.putBack.WithLabelValues(l.name, again.Reason).Add(float64(len(ds)))
 			return
 		}
-		l.s.log.Warn("deliveries not put back", "channel", l.name, "err", err)
+		l.complain("deliveries not put back", err)
 		if time.Now().After(deadline) || !pause(l.s.hard, mendAfter) {
 			return
 		}

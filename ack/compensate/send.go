@@ -99,7 +99,7 @@ func (l *lane) serveDevice(ctx context.Context, group []store.Delivery, device *
 	items := l.worthwhile(group, now)
 	allowed, free, err := l.allowed(ctx, group[0], now)
 	if err != nil {
-		l.s.log.Warn("cap not looked up", "channel", l.name, "err", err)
+		l.complain("cap not looked up", err)
 		l.putBack(deliveries(items), store.Again{Due: now.Add(mendAfter), Reason: "database", AsWas: true})
 		return
 	}
@@ -205,9 +205,7 @@ func (l *lane) send(ctx context.Context, bundle, rest []item, device store.Devic
 	claimed, err := l.s.store.Claim(ds, n.CeID)
 	if err != nil || !claimed {
 		called(errNotCalled)
-		if err != nil {
-			l.s.log.Warn("delivery not claimed", "channel", l.name, "ce_id", n.CeID, "err", err)
-		}
+		l.complain("delivery not claimed", err)
 		// Where the answer was lost the claim may stand, but nothing was sent.
 		l.putBack(all, store.Again{Due: time.Now().Add(firstRetry / 4), Reason: "not_claimed", AsWas: bundle[0].Bundle != ""})
 		return errStopped

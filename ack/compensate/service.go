@@ -36,6 +36,8 @@ type Service struct {
 	client  *kafka.Client  // fixed; questions about offsets
 	started time.Time      // fixed
 
+	complaints *complaints // fixed
+
 	hard context.Context // set by Run; ends when the time to drain is over
 
 	stateMu sync.Mutex // guards state
@@ -65,7 +67,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, policy: rules, log: cfg.Log, started: time.Now(),
-		metrics: newMetrics(cfg.Registry, cfg.names()),
+		metrics: newMetrics(cfg.Registry, cfg.names()), complaints: newComplaints(cfg.Log),
 	}
 	s.store, err = store.New(store.Config{DSN: cfg.DSN, Name: instance(), Lease: cfg.Lease, Ended: func(what store.Ended, n int) {
 		s.metrics.outcomes.WithLabelValues(what.Channel, what.State, what.Reason).Add(float64(n))

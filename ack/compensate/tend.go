@@ -59,11 +59,7 @@ func (s *Service) recover(ctx context.Context, dedupes []string) {
 }
 
 // complain logs a fault of the database, which the next round may not have.
-func (s *Service) complain(what string, err error) {
-	if err != nil && !errors.Is(err, context.Canceled) {
-		s.log.Warn(what, "err", err)
-	}
-}
+func (s *Service) complain(what string, err error) { s.complaints.warn(what, "", err) }
 
 // look asks database and Kafka how they are.
 func (s *Service) look(ctx context.Context) {
@@ -91,6 +87,7 @@ func (s *Service) tell(database, kafkaErr error, waiting map[string]int, doubtfu
 		total += n
 	}
 	s.stateMu.Lock()
+	mended := database == nil && s.state.database != nil && s.state.database != errNotAsked
 	s.state.database, s.state.kafka = database, kafkaErr
 	if database == nil {
 		s.state.waiting, s.state.doubtful, s.state.open, s.state.full = waiting, doubtful, total, total >= s.cfg.Backlog
@@ -99,6 +96,10 @@ func (s *Service) tell(database, kafkaErr error, waiting map[string]int, doubtfu
 		s.state.lag = lag
 	}
 	s.stateMu.Unlock()
+	if mended {
+		s.complaints.over()
+		s.log.Info("database answers again")
+	}
 	if database == nil {
 		for _, l := range s.lanes {
 			s.metrics.waiting.WithLabelValues(l.name).Set(float64(waiting[l.name]))
