@@ -73,7 +73,7 @@ func TestLateAckRacesTheHandOver(t *testing.T) {
 		})
 	}
 	ackers.Wait()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for busy := true; busy; {
 		if time.Now().After(deadline) {
 			t.Fatalf("not settled: %+v", d.l.Counts())

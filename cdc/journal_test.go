@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // memJournal keeps in memory what the listener gives, repeats too.
 type memJournal struct {

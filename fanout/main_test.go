@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var silent = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // patience is how long a test waits for what should come at once.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // tester is what a test and a property have in common.
 type tester interface {

@@ -120,7 +120,7 @@ func TestTheEndIsPromptWhenIdleOrDown(t *testing.T) {
 			if err := <-r.done; err != nil {
 				t.Errorf("Run = %v", err)
 			}
-			if took := time.Since(begun); took > time.Second {
+			if took := time.Since(begun); took > stopGrace {
 				t.Errorf("Run took %s to end", took)
 			}
 		})

@@ -28,7 +28,7 @@ import (
 const BinDirVariable = "NEWSWIRE_TEST_PG_BIN"
 
 // patience bounds every step of this package itself.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // shared is the server of this test process.
 var shared struct {

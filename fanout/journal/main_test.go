@@ -27,7 +27,7 @@ var silent = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // patience is how long a test waits for what should come at once: long enough
 // for a busy machine, short enough to name the test that hangs.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 func deadline(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

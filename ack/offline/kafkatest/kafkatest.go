@@ -41,7 +41,7 @@ type Record struct {
 }
 
 // collectTimeout ends a wait that will not come true.
-const collectTimeout = 20 * time.Second
+const collectTimeout = 60 * time.Second
 
 // Collect reads topic from its start until done is content with what came so
 // far, in the order of each partition. The test fails when that takes too long.

@@ -14,7 +14,7 @@ import (
 )
 
 // Patience bounds every step of a test; what works takes milliseconds.
-const Patience = 30 * time.Second
+const Patience = 2 * time.Minute
 
 // shared is the browser of this test process. It lives while somebody has a
 // tab, so that nothing of it is left when the last test has ended.

@@ -88,7 +88,7 @@ func send(t *testing.T, s Subject, c channel.Channel, n channel.Notification) ch
 	before := taken(s)
 	start := time.Now()
 	r := c.Send(t.Context(), s.Device, n)
-	if late := time.Since(start) - c.Properties().Timeout; late > 2*time.Second {
+	if late := time.Since(start) - c.Properties().Timeout; late > 20*time.Second {
 		t.Errorf("Send returned %s behind its timeout", late)
 	}
 	wellFormed(t, s, r)

@@ -147,7 +147,7 @@ func TestTimeoutsCoverEverything(t *testing.T) {
 	if _, lost := c.Do(ctx, post(silent, []byte("x"))); lost == nil || lost.Arrived || lost.Reason != "cancelled" || lost.Result().Everybody {
 		t.Errorf("cancelled before it began: %+v", lost)
 	}
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("all of it took %s", took)
 	}
 }

@@ -24,7 +24,7 @@ import (
 
 // Patience is how long a test waits for what should come at once; far more
 // than it takes on a busy machine.
-const Patience = 30 * time.Second
+const Patience = 2 * time.Minute
 
 // Main runs a package's tests with pgtest's server and removes the built
 // program. Use it so:

@@ -276,7 +276,7 @@ func TestTheOfflineListShowsTheTopicFromItsBeginning(t *testing.T) {
 		}
 		return l
 	}
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for list("0").Next < 3 {
 		select {
 		case <-deadline:
