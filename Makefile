@@ -6,7 +6,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 20000x
-TESTTIMEOUT ?= 9m
+TESTTIMEOUT ?= 20m
 PG          ?= 14 16 17 18
 
 .DEFAULT_GOAL := help
