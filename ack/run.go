@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"newswire/fanout/journal"
+	"newswire/fanout/journal/fault"
 )
 
 // Run keeps the deadlines and writes the accounts until ctx ends; then it
@@ -119,8 +120,10 @@ func (l *Ledger) write(recorded journal.Seq) error {
 			l.release(written)
 			return nil
 		}
+		fault.Point(fault.SavingAcks)
 		err := l.apply(u, func(err error) {
 			if err == nil {
+				fault.Point(fault.SavedAcks)
 				l.release(written)
 			}
 		})

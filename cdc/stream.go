@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"newswire/fanout/journal"
+	"newswire/fanout/journal/fault"
 )
 
 const (
@@ -116,6 +117,7 @@ func (s *stream) receive(ctx context.Context) error {
 		if !ok {
 			continue
 		}
+		fault.Point(fault.Decoded)
 		if err := s.inbox.put(ctx, e); err != nil {
 			return err
 		}
@@ -274,6 +276,9 @@ func (s *stream) report(ctx context.Context) error {
 		due := now.Sub(last) >= s.interval
 		if !asked && !due && confirmed == reported {
 			continue
+		}
+		if confirmed != reported {
+			fault.Point(fault.Confirming)
 		}
 		quiet := now.Sub(time.Unix(0, s.heard.Load())) >= s.interval
 		if err := s.status(confirmed, due && quiet); err != nil {

@@ -18,6 +18,7 @@ import (
 	"strconv"
 
 	"newswire/fanout/journal"
+	"newswire/fanout/journal/fault"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -337,6 +338,7 @@ func (r *Router) handOn(u *journal.Update, jn *join) error {
 		audience := jn.audience()
 		r.ledger.Open(u, jn.entry.Seq, m, audience)
 		r.pools.Deliver(Delivery{jn.entry.Seq, m, audience})
+		fault.Point(fault.HandedOn)
 		r.m.messages.Inc()
 		r.m.audience.Observe(float64(audience.GetCardinality()))
 	} else if c := jn.entry.Change; c.Forget {

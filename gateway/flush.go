@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"newswire/fanout/journal"
+	"newswire/fanout/journal/fault"
 )
 
 // flush writes what is queued, reads more from the journal while the session
@@ -80,12 +81,14 @@ func (s *session) write(batch []frame) bool {
 			return false
 		}
 	}
+	fault.Point(fault.Writing)
 	wire, give := join(batch)
 	n, err := 0, s.net.SetWriteDeadline(time.Now().Add(s.deps.writeTimeout))
 	if err == nil {
 		n, err = s.net.Write(wire)
 	}
 	give()
+	fault.Point(fault.Written)
 	s.written(batch, n)
 	if err != nil {
 		s.failed(batch, n, err)

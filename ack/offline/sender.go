@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"newswire/ack"
+	"newswire/fanout/journal/fault"
 )
 
 const (
@@ -161,10 +162,13 @@ func (s *Sender) deliver(ctx context.Context) error {
 			}
 			return fmt.Errorf("read outbox: %w", err)
 		}
+		fault.Point(fault.Producing)
 		r := s.send(ctx, handOvers, cancels)
+		fault.Point(fault.Produced)
 		if err := s.outbox.Settle(r.handed, r.cancelled); err != nil {
 			return fmt.Errorf("settle outbox: %w", err)
 		}
+		fault.Point(fault.SettledKafka)
 		s.count(r, handOvers, cancels)
 		switch {
 		case ctx.Err() != nil:

@@ -19,17 +19,18 @@ import (
 // package's own code may import. Calls flow downstream, imports point upstream.
 // A package that is not here may import none.
 var mayImport = map[string][]string{
-	"fanout":               {"fanout/journal"},
-	"cdc":                  {"fanout/journal", "cdc/pgjson", "cdc/publication", "cdc/setup", "cdc/slot"},
+	"fanout/journal":       {"fanout/journal/fault"},
+	"fanout":               {"fanout/journal", "fanout/journal/fault"},
+	"cdc":                  {"fanout/journal", "fanout/journal/fault", "cdc/pgjson", "cdc/publication", "cdc/setup", "cdc/slot"},
 	"cdc/setup":            {"cdc/publication"},
 	"cdc/slot":             {"fanout/journal", "cdc/publication"},
 	"cdc/doctor":           {"cdc/publication", "cdc/setup", "cdc/slot", "fanout/journal"},
 	"cdc/pgtest":           {"cdc/cluster"},
-	"ack":                  {"fanout/journal"},
-	"ack/offline":          {"ack", "fanout/journal"},
+	"ack":                  {"fanout/journal", "fanout/journal/fault"},
+	"ack/offline":          {"ack", "fanout/journal", "fanout/journal/fault"},
 	"ack/compensate":       {"ack/compensate/channel", "ack/compensate/policy", "ack/compensate/store", "fanout/journal/fault"},
 	"ack/compensate/store": {"ack/compensate/channel"},
-	"gateway":              {"fanout", "fanout/journal", "gateway/browser"},
+	"gateway":              {"fanout", "fanout/journal", "fanout/journal/fault", "gateway/browser"},
 
 	"ack/compensate/channel/wire":                {"ack/compensate/channel"},
 	"ack/compensate/channel/channeltest":         {"ack/compensate/channel"},

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"newswire/fanout/journal/fault"
 )
 
 // position is where the journal stands: the last entry, and how far the slot
@@ -215,9 +217,11 @@ func (j *Journal) commitTogether(items []*item) error {
 			}
 		}
 	}
+	fault.Point(fault.Committing)
 	if err := j.commitAt(txn, items[len(items)-1].after); err != nil {
 		return err
 	}
+	fault.Point(fault.Committed)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.extents = j.extents.with(made)

@@ -13,6 +13,9 @@ func TestKillsAtTheCountedPass(t *testing.T) {
 		if err := Switch(spec); err != nil {
 			t.Fatal(err)
 		}
+		if !On("way") || On("here") {
+			os.Stdout.WriteString("pass\npass\npass\npass\n")
+		}
 		for range 5 {
 			Point("other")
 			os.Stdout.WriteString("pass\n")
@@ -21,7 +24,7 @@ func TestKillsAtTheCountedPass(t *testing.T) {
 		return
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
-	cmd.Env = append(os.Environ(), "FAULT_TEST_SPEC=here=kill@3,elsewhere=kill@1")
+	cmd.Env = append(os.Environ(), "FAULT_TEST_SPEC=here=kill@3,elsewhere=kill@1,way=on,other=sleep@1ms")
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Exited() {
@@ -44,12 +47,12 @@ func TestHookSeesPointsUntilUndone(t *testing.T) {
 }
 
 func TestMalformedSpecIsRefused(t *testing.T) {
-	for _, spec := range []string{"a", "a=kill", "a=kill@0", "=kill@1", "a=kill@1,", "a=stop@1"} {
+	for _, spec := range []string{"a", "a=kill", "a=kill@0", "=kill@1", "a=kill@1,", "a=stop@1", "a=sleep", "a=sleep@-1s", "=on", "a=off"} {
 		if err := Switch(spec); err == nil {
 			t.Errorf("Switch(%q) took it", spec)
 		}
 	}
-	if hook.Load() != nil {
+	if hook.Load() != nil || On("a") {
 		t.Error("a refused spec switched faults on")
 	}
 }

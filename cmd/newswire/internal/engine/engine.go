@@ -22,6 +22,7 @@ import (
 	"newswire/cmd/newswire/internal/config"
 	"newswire/fanout"
 	"newswire/fanout/journal"
+	"newswire/fanout/journal/fault"
 	"newswire/gateway"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -93,7 +94,7 @@ func openJournal(ctx context.Context, cfg config.Config, log *slog.Logger) (*hel
 	}
 	for told := false; ; told = true {
 		reg := prometheus.NewRegistry()
-		j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir}, log, reg)
+		j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir, Unsynced: fault.On(fault.Unsynced)}, log, reg)
 		switch {
 		case err == nil:
 			reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
