@@ -1,15 +1,6 @@
 package gateway
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/pem"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,70 +12,12 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// sign makes a token with any method and claims.
-func sign(t testing.TB, method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
-	t.Helper()
-	token, err := jwt.NewWithClaims(method, claims).SignedString(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
-}
-
-// good is what an acceptable token says.
-func good(more jwt.MapClaims) jwt.MapClaims {
-	claims := jwt.MapClaims{"sub": "u1", "exp": time.Now().Add(time.Hour).Unix(), "iss": "cms", "aud": "newswire"}
-	for k, v := range more {
-		if claims[k] = v; v == nil {
-			delete(claims, k)
-		}
-	}
-	return claims
-}
-
-// badTokens are refused by a gateway that checks HS256, issuer and audience.
-func badTokens(t testing.TB) map[string]string {
-	hs := func(more jwt.MapClaims) string { return sign(t, jwt.SigningMethodHS256, secret, good(more)) }
-	other, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
-	return map[string]string{
-		"missing":             "",
-		"no token at all":     "certainly not",
-		"two parts":           head + "." + head,
-		"expired":             hs(jwt.MapClaims{"exp": time.Now().Add(-time.Second).Unix()}),
-		"without exp":         hs(jwt.MapClaims{"exp": nil}),
-		"exp of text":         hs(jwt.MapClaims{"exp": "tomorrow"}),
-		"not valid yet":       hs(jwt.MapClaims{"nbf": time.Now().Add(time.Hour).Unix()}),
-		"alg none":            sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, good(nil)),
-		"HS512":               sign(t, jwt.SigningMethodHS512, secret, good(nil)),
-		"RS256":               sign(t, jwt.SigningMethodRS256, other, good(nil)),
-		"another secret":      sign(t, jwt.SigningMethodHS256, []byte("another"), good(nil)),
-		"an empty secret":     sign(t, jwt.SigningMethodHS256, []byte(""), good(nil)),
-		"without sub":         hs(jwt.MapClaims{"sub": nil}),
-		"empty sub":           hs(jwt.MapClaims{"sub": ""}),
-		"sub over 256 bytes":  hs(jwt.MapClaims{"sub": strings.Repeat("x", 257)}),
-		"sub with a newline":  hs(jwt.MapClaims{"sub": "u1\nu2"}),
-		"sub with a C1 byte":  hs(jwt.MapClaims{"sub": "u1\u0085"}),
-		"sub with a DEL":      hs(jwt.MapClaims{"sub": "u1\x7f"}),
-		"sub of a number":     hs(jwt.MapClaims{"sub": 7}),
-		"another issuer":      hs(jwt.MapClaims{"iss": "evil"}),
-		"without issuer":      hs(jwt.MapClaims{"iss": nil}),
-		"another audience":    hs(jwt.MapClaims{"aud": "shop"}),
-		"without audience":    hs(jwt.MapClaims{"aud": nil}),
-		"tags that are a tag": hs(jwt.MapClaims{"tags": "tech"}),
-		"tags of numbers":     hs(jwt.MapClaims{"tags": []int{1}}),
-	}
-}
-
 func strict(s *settings) { s.Auth.Issuer, s.Auth.Audience = "cms", "newswire" }
 
 func TestBadTokenIsUnauthorized(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, strict)
-	for name, token := range badTokens(t) {
+	for name, token := range gatewaytest.BadTokens(t, secret) {
 		c := r.dial("u1", gatewaytest.Options{NoHello: true})
 		c.Send(map[string]any{"type": "hello", "token": token})
 		code, reason := c.Ended()
@@ -112,13 +45,13 @@ func TestGoodTokenIsTaken(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, strict)
 	for name, claims := range map[string]jwt.MapClaims{
-		"as configured":     good(nil),
-		"several audiences": good(jwt.MapClaims{"aud": []string{"shop", "newswire"}}),
-		"longest sub":       good(jwt.MapClaims{"sub": strings.Repeat("ä", 128)}),
-		"any characters":    good(jwt.MapClaims{"sub": "Zoë <z@example.com>/☃"}),
-		"other claims":      good(jwt.MapClaims{"role": map[string]any{"admin": false}}),
+		"as configured":     gatewaytest.Good(nil),
+		"several audiences": gatewaytest.Good(jwt.MapClaims{"aud": []string{"shop", "newswire"}}),
+		"longest sub":       gatewaytest.Good(jwt.MapClaims{"sub": strings.Repeat("ä", 128)}),
+		"any characters":    gatewaytest.Good(jwt.MapClaims{"sub": "Zoë <z@example.com>/☃"}),
+		"other claims":      gatewaytest.Good(jwt.MapClaims{"role": map[string]any{"admin": false}}),
 	} {
-		token := sign(t, jwt.SigningMethodHS256, secret, claims)
+		token := gatewaytest.Sign(t, jwt.SigningMethodHS256, secret, claims)
 		if f := r.join("", gatewaytest.Options{Token: token}).Welcome(); f.Reader != claims["sub"] {
 			t.Errorf("%s: welcome says reader %q, want %q", name, f.Reader, claims["sub"])
 		}
@@ -143,70 +76,6 @@ func TestAuthorizationHeaderWorksAndHelloWins(t *testing.T) {
 	basic.Send(map[string]any{"type": "hello"})
 	if code, _ := basic.Ended(); code != 4501 {
 		t.Errorf("Basic authorization ends with %d, want 4501", code)
-	}
-}
-
-// The kind of key fixes the algorithm: no other one is accepted, and the public
-// key is never taken for a secret.
-func TestKeyFixesTheAlgorithm(t *testing.T) {
-	t.Parallel()
-	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	edPublic, edKey, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		method jwt.SigningMethod
-		key    any
-		public crypto.PublicKey
-	}{
-		{jwt.SigningMethodRS256, rsaKey, &rsaKey.PublicKey},
-		{jwt.SigningMethodES256, ecKey, &ecKey.PublicKey},
-		{jwt.SigningMethodEdDSA, edKey, edPublic},
-	} {
-		alg := c.method.Alg()
-		v, err := newVerifier(Auth{PublicKey: c.public})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if who, err := v.verify(sign(t, c.method, c.key, good(nil))); err != nil || who.reader != "u1" {
-			t.Errorf("%s: good token gives %v, %v", alg, who, err)
-		}
-		der, err := x509.MarshalPKIXPublicKey(c.public)
-		if err != nil {
-			t.Fatal(err)
-		}
-		swaps := map[string]string{
-			"HS256 with the DER": sign(t, jwt.SigningMethodHS256, der, good(nil)),
-			"HS256 with the PEM": sign(t, jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), good(nil)),
-			"none":               sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, good(nil)),
-		}
-		if alg == "RS256" {
-			swaps["RS512"] = sign(t, jwt.SigningMethodRS512, rsaKey, good(nil))
-			swaps["PS256"] = sign(t, jwt.SigningMethodPS256, rsaKey, good(nil))
-		}
-		for name, token := range swaps {
-			if who, err := v.verify(token); err == nil {
-				t.Errorf("%s: a token signed %s is taken for %s", alg, name, who.reader)
-			}
-		}
-	}
-}
-
-func TestAuthMustBeConfigured(t *testing.T) {
-	t.Parallel()
-	if _, err := newVerifier(Auth{}); err == nil {
-		t.Error("a gateway without a key is taken")
-	}
-	if _, err := newVerifier(Auth{PublicKey: "a text"}); err == nil {
-		t.Error("a key of no kind is taken")
 	}
 }
 
@@ -268,28 +137,4 @@ func TestFreshTokenOfTheSameReaderProlongsTheSession(t *testing.T) {
 		t.Errorf("a session ended %d s before its token", exp-now)
 	}
 	c.Sync()
-}
-
-func TestTokensTellTheSiteFromItsReaders(t *testing.T) {
-	tokens, err := NewTokens(Auth{Secret: secret})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sign := func(claims jwt.MapClaims) string {
-		text, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(secret)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text
-	}
-	soon := time.Now().Add(time.Minute).Unix()
-	if who, err := tokens.Check(sign(jwt.MapClaims{"sub": "u1", "exp": soon})); err != nil || who != (Holder{Reader: "u1"}) {
-		t.Errorf("a reader's token is of %+v, %v", who, err)
-	}
-	if who, err := tokens.Check(sign(jwt.MapClaims{"sub": "cms", "exp": soon, "newswire_role": "backend"})); err != nil || who != (Holder{"cms", RoleBackend}) {
-		t.Errorf("the backend's token is of %+v, %v", who, err)
-	}
-	if _, err := tokens.Check(sign(jwt.MapClaims{"sub": "u1", "exp": time.Now().Add(-time.Minute).Unix()})); err == nil {
-		t.Error("an expired token was taken")
-	}
 }

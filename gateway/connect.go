@@ -15,6 +15,7 @@ import (
 
 	"newswire/fanout"
 	"newswire/fanout/journal"
+	"newswire/gateway/tokens"
 
 	"github.com/gorilla/websocket"
 	"golang.org/x/time/rate"
@@ -35,6 +36,10 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	if !g.allowedOrigin(r) {
 		problem(w, http.StatusForbidden, "origin", "the origin is not on the list gateway.origins")
+		return
+	}
+	if g.verifier.Ready() != nil {
+		refuseToken(w, tokens.ErrUnavailable)
 		return
 	}
 	if !g.enter() {
@@ -137,9 +142,9 @@ func (g *Gateway) greet(s *session, bearer string) bool {
 	if token == "" {
 		token = bearer
 	}
-	who, err := g.verifier.verify(token)
+	who, err := g.identify(s.ctx, token)
 	if err != nil {
-		s.end(endUnauthorized, 0)
+		s.end(endingFor(err))
 		return false
 	}
 	return g.welcome(s, who, hello)
@@ -167,8 +172,8 @@ func (g *Gateway) welcome(s *session, who identity, hello clientFrame) bool {
 			after = 0 // an id of another journal says nothing about this one
 		}
 	}
-	s.name, s.who = who.reader, who
-	s.expires.Store(who.expires.Unix())
+	s.name = who.Reader
+	s.show(who)
 	edit := fanout.Edit{SetFollow: hello.Follow, SetMute: hello.Mute}
 	edited, refused, err := g.edit(s.ctx, who, edit)
 	if refused != nil { // the sets stay as they are
@@ -182,12 +187,15 @@ func (g *Gateway) welcome(s *session, who identity, hello clientFrame) bool {
 	for _, oldest := range g.pools.of(s.reader).attach(s, g.cfg.Limits.SessionsPerReader) {
 		oldest.end(endTooManySessions, 0)
 	}
+	if g.endRevoked(s) { // meanwhile
+		return true
+	}
 	s.replayed = g.deps.ledger.Opened() // what others have by now is no news any more
 	frames := []frame{controlFrame(welcomeFrame{
 		Type: "welcome", Session: s.id, Reader: s.name,
 		Follow: listed(edited.Sets.Follow), Mute: listed(edited.Sets.Mute), Resume: resume,
 		AckTimeoutMS: g.cfg.AckTimeout.Milliseconds(), PingMS: g.deps.pingEvery.Milliseconds(),
-		Expires: who.expires.UTC().Format(time.RFC3339),
+		Expires: who.Expires.UTC().Format(time.RFC3339),
 	})}
 	if refused != nil {
 		frames = append(frames, controlFrame(refused.frame(hello.Ref)))

@@ -22,10 +22,11 @@ var (
 	endRateLimited     = ending{4029, "rate_limited"}
 	endBadFrame        = ending{4500, "bad_frame"}
 	endUnauthorized    = ending{4501, "unauthorized"}
+	endForbidden       = ending{4503, "forbidden"}
 	endTooManySessions = ending{4529, "too_many_sessions"}
 )
 
 var endings = []ending{
 	endLeft, endForgotten, endLost, endTooBig, endFault, endDraining, endTokenExpired, endHelloTimeout,
-	endSlowReader, endSilent, endRateLimited, endBadFrame, endUnauthorized, endTooManySessions,
+	endSlowReader, endSilent, endRateLimited, endBadFrame, endUnauthorized, endForbidden, endTooManySessions,
 }

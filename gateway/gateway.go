@@ -24,6 +24,7 @@ import (
 
 	"newswire/fanout"
 	"newswire/fanout/journal"
+	"newswire/gateway/tokens"
 
 	"github.com/gorilla/websocket"
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,6 +53,11 @@ type Journal interface {
 	Message(journal.Seq) (m *journal.Message, kept bool, err error)
 	Find(journal.ID) (journal.Place, error)
 	WaitSynced(context.Context, journal.Seq) error
+
+	// The gateway keeps revocations, and the last keys of a JWKS, beside it.
+	View(read func(journal.View) error) error
+	Apply(ctx context.Context, u journal.Update, done func(error)) error
+	ApplySync(context.Context, journal.Update) error
 }
 
 // Router tells how far messages were handed to the pools.
@@ -108,7 +114,8 @@ type Gateway struct {
 	readers  *fanout.Readers
 	pools    *Pools
 	router   Router
-	verifier *verifier
+	verifier *tokens.Verifier
+	revoked  *revocations
 	upgrader websocket.Upgrader
 	door     *door
 	log      *slog.Logger
@@ -141,12 +148,19 @@ func NewPools(cfg Config, l Ledger, j Journal, log *slog.Logger, reg prometheus.
 
 // New checks the configuration. It starts nothing.
 func New(cfg Config, ps *Pools, readers *fanout.Readers, router Router, log *slog.Logger) (*Gateway, error) {
-	v, err := newVerifier(cfg.Auth)
+	if cfg.Auth.JWKSURL != "" && cfg.Auth.Cache == nil {
+		cfg.Auth.Cache = jwksCache{ps.deps.journal}
+	}
+	v, err := tokens.New(cfg.Auth, log)
+	if err != nil {
+		return nil, err
+	}
+	revoked, err := loadRevocations(ps.deps.journal)
 	if err != nil {
 		return nil, err
 	}
 	g := &Gateway{
-		cfg: cfg, deps: ps.deps, readers: readers, pools: ps, router: router, verifier: v,
+		cfg: cfg, deps: ps.deps, readers: readers, pools: ps, router: router, verifier: v, revoked: revoked,
 		door: newDoor(cfg), log: log, polling: turns{held: make(map[journal.Reader]*turn)},
 	}
 	g.life, g.kill = context.WithCancel(context.Background())
@@ -177,7 +191,7 @@ func (g *Gateway) Ready() error {
 	case g.Addr() == nil:
 		return errors.New("gateway does not listen yet")
 	}
-	return nil
+	return g.verifier.Ready()
 }
 
 // Run serves readers until ctx ends; then it admits nobody, sends every session
@@ -204,6 +218,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	g.address.Store(ln.Addr())
 	var group errgroup.Group
+	group.Go(func() error { return g.verifier.Run(ctx) })
+	group.Go(func() error { return g.revoked.run(ctx) })
 	group.Go(func() error {
 		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve gateway: %w", err)

@@ -91,7 +91,7 @@ func parseIDs(texts []string) (ids []journal.ID) {
 // handleEdit changes the reader's subscriptions and answers once the change is
 // in effect and everything before it is on its way to this session.
 func (g *Gateway) handleEdit(s *session, ref string, e fanout.Edit) {
-	edited, refused, err := g.edit(s.ctx, s.who, e)
+	edited, refused, err := g.edit(s.ctx, *s.shown.Load(), e)
 	switch {
 	case refused != nil:
 		s.say(refused.frame(ref))
@@ -130,8 +130,8 @@ func (g *Gateway) edit(ctx context.Context, who identity, e fanout.Edit) (fanout
 	}
 	ctx, cancel := context.WithTimeout(ctx, editTimeout)
 	defer cancel()
-	e.Permit = &who.permit // a stored follow that this token does not cover stops matching
-	edited, err := g.readers.Edit(ctx, who.reader, e, g.cfg.Limits.TagsPerReader)
+	e.Permit = &who.Permit // a stored follow that this token does not cover stops matching
+	edited, err := g.readers.Edit(ctx, who.Reader, e, g.cfg.Limits.TagsPerReader)
 	var badTag *fanout.ErrTag
 	var tooMany *fanout.ErrTagLimit
 	switch {
@@ -163,28 +163,39 @@ func permitted(who identity, e fanout.Edit) *refusal {
 		wanted = append(append([]string{}, wanted...), *e.SetFollow...)
 	}
 	for _, tag := range wanted {
-		if !who.permit.Allows(tag) {
+		if !who.Permit.Allows(tag) {
 			return &refusal{"tag_forbidden", "the token does not permit to follow " + tag}
 		}
 	}
 	return nil
 }
 
-// handleToken takes a fresh token of the same reader.
+// handleToken takes a fresh token of the same reader. What it permits is in
+// effect behind the messages that stand before the answer.
 func (g *Gateway) handleToken(s *session, f clientFrame) {
-	who, err := g.verifier.verify(f.Token)
-	if err == nil && who.reader != s.name {
+	who, err := g.identify(s.ctx, f.Token)
+	if err == nil && who.Reader != s.name {
 		err = errors.New("token is another reader's")
 	}
 	if err != nil {
-		s.say(errorFrame{"error", f.Ref, "unauthorized", err.Error()})
+		s.say(errorFrame{"error", f.Ref, codeFor(err), err.Error()})
 		return
 	}
-	if _, _, err := g.edit(s.ctx, who, fanout.Edit{}); err != nil {
+	edited, _, err := g.edit(s.ctx, who, fanout.Edit{})
+	if err != nil {
 		s.fail(err)
 		return
 	}
-	s.who = who
-	s.expires.Store(who.expires.Unix())
-	s.say(tokenFrame{"token", f.Ref, who.expires.UTC().Format(time.RFC3339)})
+	s.show(who)
+	if g.endRevoked(s) { // meanwhile
+		return
+	}
+	reply := controlFrame(tokenFrame{"token", f.Ref, who.Expires.UTC().Format(time.RFC3339)})
+	_ = g.pools.do(s.ctx, s.reader, func(*pool) { s.answer(edited.Seq, reply) }) // the session has ended
+}
+
+// show notes what the session's present token says.
+func (s *session) show(who identity) {
+	s.shown.Store(&who)
+	s.expires.Store(who.Expires.Unix())
 }

@@ -85,10 +85,9 @@ func (g *Gateway) known(serve func(http.ResponseWriter, *http.Request, identity)
 			refuse(w, http.StatusServiceUnavailable, time.Second, "draining", "this server is going away")
 			return
 		}
-		who, err := g.verifier.verify(bearerToken(r))
+		who, err := g.identify(r.Context(), bearerToken(r))
 		if err != nil {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			problem(w, http.StatusUnauthorized, "unauthorized", err.Error())
+			refuseToken(w, err)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -114,7 +113,7 @@ func (g *Gateway) serveAck(w http.ResponseWriter, r *http.Request, who identity)
 		problem(w, http.StatusBadRequest, "bad_id", journal.ErrMalformedID.Error())
 		return
 	}
-	reader, _, err := g.readers.Get(who.reader)
+	reader, _, err := g.readers.Get(who.Reader)
 	if err == nil && reader != 0 && body.Upto != "" {
 		var upto []journal.ID
 		if upto, err = g.upto(reader, body.Upto); errors.Is(err, journal.ErrMalformedID) {
@@ -169,7 +168,7 @@ type subscriptionsBody struct {
 }
 
 func (g *Gateway) serveSubscriptions(w http.ResponseWriter, _ *http.Request, who identity) {
-	_, sets, err := g.readers.Get(who.reader)
+	_, sets, err := g.readers.Get(who.Reader)
 	if err != nil {
 		g.fault(w, err)
 		return
@@ -221,13 +220,13 @@ func (g *Gateway) serveEdit(w http.ResponseWriter, r *http.Request, who identity
 
 func (g *Gateway) serveForget(w http.ResponseWriter, r *http.Request, who identity) {
 	if g.cfg.Forget != nil {
-		if err := g.cfg.Forget(r.Context(), who.reader); err != nil {
+		if err := g.cfg.Forget(r.Context(), who.Reader); err != nil {
 			g.log.Error("devices not deleted", "err", err)
 			refuse(w, http.StatusServiceUnavailable, time.Second, "unavailable", "the devices cannot be deleted at the moment; nothing was forgotten")
 			return
 		}
 	}
-	gone, err := g.readers.Forget(r.Context(), who.reader)
+	gone, err := g.readers.Forget(r.Context(), who.Reader)
 	if err == nil {
 		err = g.inEffect(r.Context(), gone.Seq)
 	}

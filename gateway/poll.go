@@ -67,9 +67,13 @@ func (g *Gateway) servePoll(w http.ResponseWriter, r *http.Request, who identity
 	defer g.pools.polled(edited.Reader)
 	news, stop := g.pools.awaitNews(edited.Reader)
 	defer stop()
-	patience := time.NewTimer(p.wait)
+	patience := time.NewTimer(min(p.wait, time.Until(who.Expires)))
 	defer patience.Stop()
 	for {
+		if g.revoked.covers(who) { // while it waited
+			refuseToken(w, errRevoked)
+			return
+		}
 		answered, err := g.answerPoll(r.Context(), w, edited.Reader, p)
 		switch {
 		case answered && err != nil:

@@ -22,15 +22,15 @@ import (
 // so again when its queue was full. One goroutine at a time writes, and only
 // while there is something to write.
 type session struct {
-	id      string          // fixed
-	name    string          // fixed: the reader, as its token names it
-	reader  journal.Reader  // fixed
-	conn    *websocket.Conn // read by the goroutine that serves the connection
-	net     net.Conn        // under conn; all frames are written here, by flush
-	who     identity        // owned by the goroutine that serves the connection
-	deps    *deps           // fixed
-	limiter *rate.Limiter   // of frames that are no acknowledgements
-	acks    *rate.Limiter   // of acknowledged messages: more are read more slowly
+	id      string                   // fixed
+	name    string                   // fixed: the reader, as its token names it
+	reader  journal.Reader           // fixed
+	conn    *websocket.Conn          // read by the goroutine that serves the connection
+	net     net.Conn                 // under conn; all frames are written here, by flush
+	shown   atomic.Pointer[identity] // of the last token; nil before the hello; written by who serves the connection
+	deps    *deps                    // fixed
+	limiter *rate.Limiter            // of frames that are no acknowledgements
+	acks    *rate.Limiter            // of acknowledged messages: more are read more slowly
 	log     *slog.Logger
 
 	ctx  context.Context // ends with the session

@@ -1,6 +1,7 @@
 package compensate
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ type Config struct {
 	Admin   string                             // health, metrics and status; required
 	Origins []string                           // pages that may call the devices API
 	Verify  func(token string) (Caller, error) // whose token it is; required
+	Follow  func(ctx context.Context) error    // keeps Verify's keys up to date while the service runs; nil: nothing does
 	TLS     *tls.Config                        // of Listen; nil: plain
 
 	Backlog   int           // deliveries without outcome beyond which Kafka keeps the rest; 0 means 1,000,000

@@ -113,6 +113,9 @@ func (s *Service) Run(ctx context.Context) error {
 	var outer errgroup.Group
 	outer.Go(func() error { return serve(servers, apiListener, newAPI(s), s.cfg.TLS, s.log) })
 	outer.Go(func() error { return serve(servers, adminListener, s.adminHandler(), nil, s.log) })
+	if s.cfg.Follow != nil {
+		outer.Go(func() error { return s.cfg.Follow(servers) })
+	}
 	if s.cfg.OnReady != nil {
 		s.cfg.OnReady(Addresses{apiListener.Addr().String(), adminListener.Addr().String()})
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"newswire/cmd/newswire/internal/config"
-	"newswire/gateway"
+	"newswire/gateway/tokens"
 )
 
 // tokenRequest is what a token shall say.
@@ -89,7 +90,10 @@ func (r tokenRequest) sign(auth config.Auth, now time.Time) (string, error) {
 	if len(auth.HS256Secret) == 0 {
 		return "", errors.New("gateway.auth.hs256_secret_file is not set: only with a secret can newswire sign; whoever holds the private key of gateway.auth.public_key_file can")
 	}
-	claims := jwt.MapClaims{"sub": r.reader, "iat": now.Unix(), "exp": now.Add(r.ttl).Unix()}
+	if auth.MaxTTL > 0 && r.ttl > auth.MaxTTL {
+		return "", fmt.Errorf("--ttl %s: gateway.auth.max_ttl refuses tokens that live longer than %s", r.ttl, auth.MaxTTL)
+	}
+	claims := jwt.MapClaims{"sub": r.reader, "jti": rand.Text(), "iat": now.Unix(), "exp": now.Add(r.ttl).Unix()}
 	if auth.Issuer != "" {
 		claims["iss"] = auth.Issuer
 	}
@@ -100,7 +104,7 @@ func (r tokenRequest) sign(auth config.Auth, now time.Time) (string, error) {
 		claims["tags"] = append([]string{}, r.tags...) // never null: an empty list permits nothing
 	}
 	if r.backend {
-		claims["newswire_role"] = gateway.RoleBackend
+		claims["newswire_role"] = tokens.RoleBackend
 	}
 	signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(auth.HS256Secret)
 	if err != nil {

@@ -32,6 +32,7 @@ const (
 	SpaceCancels  Space = 'x' // ack: Seq, Reader -> hand-over to be taken back
 	SpaceHistory  Space = 'k' // ack: row, Seq -> a message of that row has an account
 	SpaceRetracts Space = 'y' // ack: Seq of a retraction that is not worked off -> row
+	SpaceGateway  Space = 'c' // gateway: kind, name -> revocation; the keys of a JWKS
 	SpaceTotals   Space = 'g' // ack: name -> what was ever opened, what has expired
 )
 

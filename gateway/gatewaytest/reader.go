@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/gorilla/websocket"
 )
 
@@ -351,22 +350,4 @@ func (r *Reader) summary() string {
 		kinds[f.Type]++
 	}
 	return fmt.Sprint(kinds)
-}
-
-// Claims is what a test's token says beside sub.
-type Claims = jwt.MapClaims
-
-// Token signs an HS256 token for a reader, valid for an hour unless more says
-// otherwise.
-func Token(t testing.TB, secret []byte, reader string, more Claims) string {
-	t.Helper()
-	claims := jwt.MapClaims{"sub": reader, "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
-	for k, v := range more {
-		claims[k] = v
-	}
-	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
 }

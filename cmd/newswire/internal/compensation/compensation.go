@@ -21,7 +21,7 @@ import (
 	"newswire/ack/compensate/policy"
 	"newswire/ack/offline"
 	"newswire/cmd/newswire/internal/config"
-	"newswire/gateway"
+	"newswire/gateway/tokens"
 	"newswire/migrations"
 
 	"github.com/jackc/pgx/v5"
@@ -105,10 +105,7 @@ func Config(cfg config.Config, log *slog.Logger, more map[string]channel.Channel
 	if err != nil {
 		return compensate.Config{}, err
 	}
-	tokens, err := gateway.NewTokens(gateway.Auth{
-		Secret: cfg.Gateway.Auth.HS256Secret, PublicKey: cfg.Gateway.Auth.PublicKey,
-		Issuer: cfg.Gateway.Auth.Issuer, Audience: cfg.Gateway.Auth.Audience,
-	})
+	verifier, err := tokens.New(cfg.Gateway.Auth.Tokens(), log)
 	if err != nil {
 		return compensate.Config{}, err
 	}
@@ -122,9 +119,10 @@ func Config(cfg config.Config, log *slog.Logger, more map[string]channel.Channel
 		Kafka: kafka, DSN: m.Postgres.DSN, Channels: channels, Lanes: lanes, Policy: rules,
 		Listen: m.Listen, Admin: m.Admin, Origins: cfg.Gateway.Origins, TLS: over,
 		Verify: func(token string) (compensate.Caller, error) {
-			holder, err := tokens.Check(token)
-			return compensate.Caller{Reader: holder.Reader, Backend: holder.Role == gateway.RoleBackend}, err
+			holder, err := verifier.Verify(context.Background(), token)
+			return compensate.Caller{Reader: holder.Reader, Backend: holder.Role == tokens.RoleBackend}, err
 		},
+		Follow:  verifier.Run,
 		Backlog: m.Backlog, Retention: m.Retention, Lease: m.Lease, Registry: registry, Log: log,
 	}, nil
 }

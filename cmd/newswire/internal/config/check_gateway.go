@@ -1,25 +1,16 @@
 package config
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
-)
+	"time"
 
-const (
-	minSecretBytes = 32   // RFC 7518 wants a key as long as HS256's hash
-	minRSABits     = 2048 // RFC 7518 wants no less for RS256
+	"newswire/gateway/tokens"
 )
 
 func (g *Gateway) load(c *checker) {
@@ -28,21 +19,29 @@ func (g *Gateway) load(c *checker) {
 			c.fault("gateway.tls", "cannot be used: %s", oneLine(err))
 		}
 	}
-	if file := g.Auth.HS256SecretFile; file != "" {
+	g.Auth.load(c)
+}
+
+func (a *Auth) load(c *checker) {
+	if file := a.HS256SecretFile; file != "" {
 		if secret, ok := c.readFile("gateway.auth.hs256_secret_file", file); ok {
-			g.Auth.HS256Secret = secret
+			a.HS256Secret = secret
 		}
 	}
-	if file := g.Auth.PublicKeyFile; file != "" {
-		text, ok := c.readFile("gateway.auth.public_key_file", file)
-		if !ok {
-			return
+	var err error
+	if file := a.PublicKeyFile; file != "" {
+		if text, ok := c.readFile("gateway.auth.public_key_file", file); ok {
+			if a.PublicKeys, err = tokens.ParsePEM(text); err != nil {
+				c.fault("gateway.auth.public_key_file", "%s: %s", file, err)
+			}
 		}
-		key, err := parsePublicKey(text)
-		if err != nil {
-			c.fault("gateway.auth.public_key_file", "%s: %s", file, err)
+	}
+	if file := a.JWKSFile; file != "" {
+		if text, ok := c.readFile("gateway.auth.jwks_file", file); ok {
+			if err := tokens.CheckJWKS(text); err != nil {
+				c.fault("gateway.auth.jwks_file", "%s %s", file, err)
+			}
 		}
-		g.Auth.PublicKey = key
 	}
 }
 
@@ -76,18 +75,47 @@ func (g *Gateway) check(c *checker) {
 
 func (a *Auth) check(c *checker) {
 	const secretKey = "gateway.auth.hs256_secret_file"
-	c.notServed(a.JWKSURL != "", "gateway.auth.jwks_url", "save the key as PEM and name it in gateway.auth.public_key_file")
 	c.notServed(a.Anonymous, "gateway.auth.anonymous", "leave it at false and give every reader a token")
 	secret := a.HS256SecretFile != "" || a.HS256Secret != nil
-	public := a.PublicKeyFile != "" || a.PublicKey != nil
+	var given []string // sources of keys, of which there is to be one
+	for key, set := range map[string]bool{
+		secretKey:                      secret,
+		"gateway.auth.public_key_file": a.PublicKeyFile != "" || a.PublicKeys != nil,
+		"gateway.auth.jwks_file":       a.JWKSFile != "",
+		"gateway.auth.jwks_url":        a.JWKSURL != "",
+	} {
+		if set {
+			given = append(given, key)
+		}
+	}
+	slices.Sort(given)
 	switch {
-	case secret && public:
-		c.fault("gateway.auth.public_key_file", "and %s are both set: keep one of them, tokens have one algorithm", secretKey)
-	case !secret && !public && a.JWKSURL == "":
-		c.fault(secretKey, "is missing: name a file with at least %d random bytes, or a PEM file in gateway.auth.public_key_file", minSecretBytes)
-	case secret && len(a.HS256Secret) < minSecretBytes:
+	case len(given) > 1:
+		c.fault(given[len(given)-1], "and %s are both set: keep one of them, so that it is clear whose tokens count", given[0])
+	case len(given) == 0:
+		c.fault(secretKey, "is missing: name a file with at least %d random bytes, or a PEM file in gateway.auth.public_key_file, or your identity provider's gateway.auth.jwks_url", tokens.MinSecretBytes)
+	case secret && len(a.HS256Secret) < tokens.MinSecretBytes:
 		c.fault(secretKey, "%s holds %d bytes: a secret needs at least %d, such as openssl rand -base64 48 prints",
-			a.HS256SecretFile, len(a.HS256Secret), minSecretBytes)
+			a.HS256SecretFile, len(a.HS256Secret), tokens.MinSecretBytes)
+	}
+	if a.JWKSURL != "" {
+		if err := tokens.CheckJWKSURL(a.JWKSURL); err != nil {
+			c.fault("gateway.auth.jwks_url", "%s", err)
+		}
+	}
+	if a.Leeway < 0 || a.Leeway > 10*time.Minute {
+		c.fault("gateway.auth.leeway", "is %s: write 0s to 10m", a.Leeway)
+	}
+	if a.MaxTTL < 0 {
+		c.fault("gateway.auth.max_ttl", "is %s: write 0s for any, or how long a token may live, such as 24h", a.MaxTTL)
+	}
+}
+
+// Tokens is what their verifier needs to know.
+func (a Auth) Tokens() tokens.Config {
+	return tokens.Config{
+		Secret: a.HS256Secret, SecretFile: a.HS256SecretFile, PublicKeys: a.PublicKeys, PublicKeyFile: a.PublicKeyFile,
+		JWKSFile: a.JWKSFile, JWKSURL: a.JWKSURL, Issuer: a.Issuer, Audience: a.Audience, Leeway: a.Leeway, MaxTTL: a.MaxTTL,
 	}
 }
 
@@ -119,49 +147,4 @@ func originFault(origin string) (remedy string) {
 		return want
 	}
 	return ""
-}
-
-// parsePublicKey reads the first PEM block: a public key or a certificate.
-func parsePublicKey(text []byte) (crypto.PublicKey, error) {
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, errors.New("no PEM block in it; write what openssl pkey -pubout prints")
-	}
-	var key crypto.PublicKey
-	var err error
-	switch block.Type {
-	case "PUBLIC KEY":
-		key, err = x509.ParsePKIXPublicKey(block.Bytes)
-	case "RSA PUBLIC KEY":
-		key, err = x509.ParsePKCS1PublicKey(block.Bytes)
-	case "CERTIFICATE":
-		var cert *x509.Certificate
-		if cert, err = x509.ParseCertificate(block.Bytes); err == nil {
-			key = cert.PublicKey
-		}
-	default:
-		return nil, fmt.Errorf("%q is not a public key; write what openssl pkey -pubout prints", block.Type)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the key cannot be read: %s", oneLine(err))
-	}
-	return usableKey(key)
-}
-
-// usableKey lets pass the keys that an algorithm of ours belongs to.
-func usableKey(key crypto.PublicKey) (crypto.PublicKey, error) {
-	switch k := key.(type) {
-	case *rsa.PublicKey:
-		if k.N.BitLen() < minRSABits {
-			return nil, fmt.Errorf("the RSA key has %d bits; use at least %d", k.N.BitLen(), minRSABits)
-		}
-	case *ecdsa.PublicKey:
-		if k.Curve != elliptic.P256() {
-			return nil, errors.New("the curve is not P-256, which ES256 needs")
-		}
-	case ed25519.PublicKey:
-	default:
-		return nil, errors.New("the key is not RSA, P-256 or Ed25519")
-	}
-	return key, nil
 }

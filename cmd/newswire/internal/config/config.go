@@ -101,14 +101,18 @@ type TLS struct {
 // Auth says which tokens are accepted; the key decides the algorithm.
 type Auth struct {
 	HS256SecretFile string `yaml:"hs256_secret_file"` // at least 32 bytes, a last line end not counted
-	PublicKeyFile   string `yaml:"public_key_file"`   // PEM: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA)
-	JWKSURL         string `yaml:"jwks_url"`          // not served
+	PublicKeyFile   string `yaml:"public_key_file"`   // PEM: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA); several while one replaces another
+	JWKSFile        string `yaml:"jwks_file"`         // a JWKS of such keys
+	JWKSURL         string `yaml:"jwks_url"`          // where an identity provider has one; https, or http on loopback
 	Issuer          string `yaml:"issuer"`            // iss that tokens must carry; empty: any
 	Audience        string `yaml:"audience"`          // aud that tokens must carry; empty: any
 	Anonymous       bool   `yaml:"anonymous"`         // only false is served
 
-	HS256Secret []byte           `yaml:"-"` // what HS256SecretFile held
-	PublicKey   crypto.PublicKey `yaml:"-"` // what PublicKeyFile held
+	Leeway time.Duration `yaml:"leeway"`  // by which the issuer's clock may be ahead of ours (nbf); default 30s
+	MaxTTL time.Duration `yaml:"max_ttl"` // tokens that live longer are refused; default 0s, any
+
+	HS256Secret []byte             `yaml:"-"` // what HS256SecretFile held
+	PublicKeys  []crypto.PublicKey `yaml:"-"` // what PublicKeyFile held
 }
 
 // Limits bounds what is taken from outside; 0 means no limit.
@@ -178,6 +182,7 @@ func Default() Config {
 		Gateway: Gateway{
 			Listen: ":8080",
 			Admin:  "127.0.0.1:8081",
+			Auth:   Auth{Leeway: 30 * time.Second},
 			Limits: Limits{SessionsPerReader: 10, FramesPerSecond: 50, TagsPerReader: 500},
 			Drain:  10 * time.Second,
 		},

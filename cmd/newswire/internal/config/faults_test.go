@@ -66,11 +66,11 @@ func TestFaultsAreSentences(t *testing.T) {
 		{"limit", "gateway: {", "gateway: {limits: {sessions: -1}, ", `newswire.yaml line 6: gateway.limits.sessions is -1: write 0 for no limit, or more`},
 		{"proxy", "gateway: {", "gateway: {trusted_proxies: [lb], ", `newswire.yaml line 6: gateway.trusted_proxies[0] is "lb": write an address or a network, such as 10.0.0.0/8`},
 		{"drain", "gateway: {", "gateway: {drain: -1s, ", `newswire.yaml line 6: gateway.drain is -1s: write more than 0s, such as 10s`},
-		{"no token key", "{hs256_secret_file: DIR/secret}", "{}", `gateway.auth.hs256_secret_file is missing: name a file with at least 32 random bytes, or a PEM file in gateway.auth.public_key_file`},
+		{"no token key", "{hs256_secret_file: DIR/secret}", "{}", `gateway.auth.hs256_secret_file is missing: name a file with at least 32 random bytes, or a PEM file in gateway.auth.public_key_file, or your identity provider's gateway.auth.jwks_url`},
 		{"no secret file", "DIR/secret", "DIR/nothing", `newswire.yaml line 6: gateway.auth.hs256_secret_file cannot be read: open nothing: no such file or directory`},
 		{"short secret", "DIR/secret", "DIR/short", `newswire.yaml line 6: gateway.auth.hs256_secret_file short holds 5 bytes: a secret needs at least 32, such as openssl rand -base64 48 prints`},
 		{"endless secret", "DIR/secret", "/dev/zero", `newswire.yaml line 6: gateway.auth.hs256_secret_file /dev/zero is larger than 65536 bytes: name the file that holds only the secret`},
-		{"two algorithms", "DIR/secret", "DIR/secret, public_key_file: DIR/ed25519.pem", `newswire.yaml line 6: gateway.auth.public_key_file and gateway.auth.hs256_secret_file are both set: keep one of them, tokens have one algorithm`},
+		{"two algorithms", "DIR/secret", "DIR/secret, public_key_file: DIR/ed25519.pem", `newswire.yaml line 6: gateway.auth.public_key_file and gateway.auth.hs256_secret_file are both set: keep one of them, so that it is clear whose tokens count`},
 		{"not a public key", "hs256_secret_file: DIR/secret", "public_key_file: DIR/private.pem", `newswire.yaml line 6: gateway.auth.public_key_file private.pem: "PRIVATE KEY" is not a public key; write what openssl pkey -pubout prints`},
 		{"not PEM", "hs256_secret_file: DIR/secret", "public_key_file: DIR/short", `newswire.yaml line 6: gateway.auth.public_key_file short: no PEM block in it; write what openssl pkey -pubout prints`},
 		{"weak RSA", "hs256_secret_file: DIR/secret", "public_key_file: DIR/rsa1024.pem", `newswire.yaml line 6: gateway.auth.public_key_file rsa1024.pem: the RSA key has 1024 bits; use at least 2048`},
@@ -95,7 +95,11 @@ func TestFaultsAreSentences(t *testing.T) {
 		{"link without all", "{column: tags}", "{query: SELECT $1, links: [{}]}", `postgres.tables[0].tags.links[0].table is missing: name the table that ties rows to tags, such as public.articles_tags` + "\n" + `postgres.tables[0].tags.links[0].key names no column: list those that hold the row's key, such as [article_id]`},
 		{"link table", "{column: tags}", "{query: SELECT $1, links: [{table: a.b.c, key: [x]}]}", `newswire.yaml line 5: postgres.tables[0].tags.links[0].table is "a.b.c": write schema and table, such as public.articles_tags`},
 		{"link twice", "{column: tags}", "{query: SELECT $1, links: [{table: l, key: [x]}, {table: l, key: [x]}]}", `newswire.yaml line 5: postgres.tables[0].tags.links[1].table is "l" a second time: list a table once`},
-		{"jwks", "{hs256_secret_file: DIR/secret}", "{jwks_url: 'https://id.example/keys'}", `newswire.yaml line 6: gateway.auth.jwks_url is not served by this version of newswire: save the key as PEM and name it in gateway.auth.public_key_file`},
+		{"plain JWKS", "{hs256_secret_file: DIR/secret}", "{jwks_url: 'http://id.example/keys'}", `newswire.yaml line 6: gateway.auth.jwks_url is "http://id.example/keys": write https://, so that nobody on the way can put keys of its own there; http:// is taken on loopback alone`},
+		{"JWKS file", "{hs256_secret_file: DIR/secret}", "{jwks_file: DIR/short}", `newswire.yaml line 6: gateway.auth.jwks_file short is no JWKS: want {"keys":[…]}`},
+		{"two sources", "DIR/secret", "DIR/secret, jwks_url: 'https://id.example/keys'", `newswire.yaml line 6: gateway.auth.jwks_url and gateway.auth.hs256_secret_file are both set: keep one of them, so that it is clear whose tokens count`},
+		{"leeway", "DIR/secret", "DIR/secret, leeway: 1h", `newswire.yaml line 6: gateway.auth.leeway is 1h0m0s: write 0s to 10m`},
+		{"max_ttl", "DIR/secret", "DIR/secret, max_ttl: -1s", `newswire.yaml line 6: gateway.auth.max_ttl is -1s: write 0s for any, or how long a token may live, such as 24h`},
 		{"anonymous", "DIR/secret", "DIR/secret, anonymous: true", `newswire.yaml line 6: gateway.auth.anonymous is not served by this version of newswire: leave it at false and give every reader a token`},
 		{"channel", "gateway:", "compensate: {channels: {webhook: {url: 'https://x.example/', secret_files: [s], policy: {per_hour: -1}}}}\ngateway:", `newswire.yaml line 6: compensate.channels.webhook.policy has a negative number: write 0 for the default, or more`},
 		{"unusable channel", "gateway:", "compensate: {channels: {webhook: {url: x, secret_files: [s]}}}\ngateway:", `newswire.yaml line 6: compensate.channels.webhook is not usable: url is no https address without a password in it: write https://cms.example.com/hook (http needs allow_http)`},
@@ -232,8 +236,8 @@ func TestPublicKeysOfEachAlgorithm(t *testing.T) {
 	keys := keyFiles(t)
 	for _, file := range []string{"rsa2048.pem", "p256.pem", "ed25519.pem"} {
 		cfg, err := load(t, strings.Replace(least, "hs256_secret_file: DIR/secret", "public_key_file: DIR/"+file, 1), nil, keys)
-		if err != nil || cfg.Gateway.Auth.PublicKey == nil {
-			t.Errorf("%s: %v, %v", file, cfg.Gateway.Auth.PublicKey, err)
+		if err != nil || cfg.Gateway.Auth.PublicKeys == nil {
+			t.Errorf("%s: %v, %v", file, cfg.Gateway.Auth.PublicKeys, err)
 		}
 	}
 }

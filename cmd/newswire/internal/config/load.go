@@ -47,8 +47,19 @@ func parse(path string, text []byte, getenv func(string) string, sections []stri
 		}
 	}
 	l.preferEnv(&cfg.Postgres.DSN, "postgres.dsn", &cfg.Postgres.DSNFile, "postgres.dsn_file")
-	l.preferEnv(&cfg.Gateway.Auth.HS256SecretFile, "gateway.auth.hs256_secret_file",
-		&cfg.Gateway.Auth.PublicKeyFile, "gateway.auth.public_key_file")
+	a := &cfg.Gateway.Auth
+	keys := []struct {
+		value *string
+		key   string
+	}{
+		{&a.HS256SecretFile, "gateway.auth.hs256_secret_file"}, {&a.PublicKeyFile, "gateway.auth.public_key_file"},
+		{&a.JWKSFile, "gateway.auth.jwks_file"}, {&a.JWKSURL, "gateway.auth.jwks_url"},
+	}
+	for i, one := range keys {
+		for _, other := range keys[i+1:] {
+			l.preferEnv(one.value, one.key, other.value, other.key)
+		}
+	}
 
 	c := &checker{origin: l.origin, faults: l.faults, unreadable: l.unreadable}
 	for _, s := range cfg.checks() {

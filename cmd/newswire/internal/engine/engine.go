@@ -225,10 +225,7 @@ func gatewayConfig(cfg config.Config, opts Options) (gateway.Config, error) {
 	proxies, err := parseProxies(g.TrustedProxies)
 	return gateway.Config{
 		Listen: g.Listen, Origins: g.Origins, CertFile: g.TLS.CertFile, KeyFile: g.TLS.KeyFile,
-		Auth: gateway.Auth{
-			Secret: g.Auth.HS256Secret, PublicKey: g.Auth.PublicKey,
-			Issuer: g.Auth.Issuer, Audience: g.Auth.Audience,
-		},
+		Auth: g.Auth.Tokens(),
 		Limits: gateway.Limits{
 			Sessions: g.Limits.Sessions, SessionsPerReader: g.Limits.SessionsPerReader,
 			SessionsPerIP: g.Limits.SessionsPerIP, HandshakesPerSecond: g.Limits.HandshakesPerSecond,
