@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -24,14 +25,27 @@ const (
 	gather      = 5 * time.Millisecond // how long a batch waits for company
 )
 
-// consume takes records in until ctx ends. An offset is committed once the
-// database has what came before it.
+// consume takes records in until ctx ends, as one member of the group after
+// another: one that leaves a partition unread is given up.
 func (s *Service) consume(ctx context.Context) {
 	if !s.awaitTopics(ctx) {
 		return
 	}
+	for ctx.Err() == nil {
+		s.member(ctx)
+	}
+}
+
+// member takes records in until ctx ends, or a partition of the topic is found
+// unread. An offset is committed once the database has what came before it.
+func (s *Service) member(ctx context.Context) {
+	ctx, leave := context.WithCancel(ctx)
 	reader := s.group()
+	var watching sync.WaitGroup
+	watching.Go(func() { s.watch(ctx, reader, leave) })
 	defer func() {
+		leave()
+		watching.Wait()
 		if err := reader.Close(); err != nil {
 			s.log.Warn("group not left in good order", "group", s.cfg.Kafka.Group, "err", err)
 		}
@@ -46,27 +60,43 @@ func (s *Service) consume(ctx context.Context) {
 		if len(batch) == 0 {
 			continue
 		}
-		for {
-			err := s.takeIn(ctx, batch)
-			if err == nil {
-				break
-			}
-			if ctx.Err() != nil {
-				return // what was not taken in is read again
-			}
-			s.complaints.warn("records not taken in", "", err, "records", len(batch))
-			pause(ctx, mendAfter)
+		if !s.insist(ctx, batch) {
+			return // what was not taken in is read again
 		}
-		s.reading(nil)
 		fault.Point("compensate.stored")
-		// A commit that fails costs a repeat, which changes nothing.
-		if err := reader.CommitMessages(context.WithoutCancel(ctx), batch...); err != nil {
-			s.log.Debug("offsets not committed", "err", err)
-		}
+		s.commit(ctx, reader, batch...)
 		fault.Point("compensate.committed")
 		for _, l := range s.lanes {
 			l.hurry()
 		}
+	}
+}
+
+// insist takes a batch in, however often that fails; false means that ctx has ended.
+func (s *Service) insist(ctx context.Context, batch []kafka.Message) bool {
+	for ctx.Err() == nil {
+		err := s.takeIn(ctx, batch)
+		s.reading(err)
+		if err == nil {
+			return true
+		}
+		s.complaints.warn("records not taken in", "", err, "records", len(batch))
+		pause(ctx, mendAfter)
+	}
+	return false
+}
+
+// commitPatience is how long a commit may take: while the group has no
+// coordinator it would last for ever.
+const commitPatience = 10 * time.Second
+
+// commit says how far the group has read. One that fails costs a repeat, which
+// changes nothing.
+func (s *Service) commit(ctx context.Context, reader *kafka.Reader, messages ...kafka.Message) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitPatience)
+	defer cancel()
+	if err := reader.CommitMessages(ctx, messages...); err != nil {
+		s.log.Debug("offsets not committed", "err", err)
 	}
 }
 
@@ -97,7 +127,9 @@ func (s *Service) awaitTopics(ctx context.Context) bool {
 func (s *Service) reading(err error) {
 	s.stateMu.Lock()
 	defer s.stateMu.Unlock()
-	s.state.intake, s.state.intakeAt = err, time.Now()
+	if err == nil || !errors.Is(err, context.Canceled) {
+		s.state.intake, s.state.intakeAt = err, time.Now()
+	}
 }
 
 // room waits while the backlog is at its bound: Kafka keeps the rest.

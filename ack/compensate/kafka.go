@@ -63,24 +63,34 @@ func (s *Service) group() *kafka.Reader {
 	})
 }
 
-// lag asks how many records of the topic the group has not taken in.
-func (s *Service) lag(ctx context.Context) (lag int64, err error) {
+// place is where the group stands in a partition of the topic.
+type place struct {
+	begin, end int64 // of the records that the partition has
+	committed  int64 // the next record to take in, as the group says
+}
+
+// lag is how many records were not taken in.
+func (p place) lag() int64 { return max(0, p.end-max(p.committed, p.begin)) }
+
+// places asks where the group stands in each partition of the topic.
+func (s *Service) places(ctx context.Context) (map[int]place, error) {
 	ends, err := s.offsets(ctx, kafka.LastOffset)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	begins, err := s.offsets(ctx, kafka.FirstOffset)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	committed, err := s.committed(ctx, ends)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
+	places := make(map[int]place)
 	for partition, end := range ends {
-		lag += max(0, end-max(committed[partition], begins[partition]))
+		places[partition] = place{begins[partition], end, committed[partition]}
 	}
-	return lag, nil
+	return places, nil
 }
 
 // offsets asks for one offset of each partition: kafka.FirstOffset, kafka.LastOffset, or

@@ -274,7 +274,7 @@ func amount(name string, otherwise int) int {
 func TestKilledAtEveryPointSendsNothingTwice(t *testing.T) {
 	g := newGround(t)
 	p := newProviders(t)
-	n := amount("NEWSWIRE_TEST_KILL_RECORDS", 10_000)
+	n := amount("NEWSWIRE_TEST_KILL_RECORDS", 2_000)
 	const readers = 500
 	g.phones(readers)
 	g.load(1, n, readers)
@@ -293,8 +293,8 @@ func TestKilledAtEveryPointSendsNothingTwice(t *testing.T) {
 			if !errors.As(err, &exit) || exit.Exited() {
 				t.Fatalf("%s: the instance ended with %v, want it killed", at, err)
 			}
-		case <-time.After(2 * patience):
-			t.Fatalf("%s was never passed", at)
+		case <-time.After(stillPatience):
+			t.Fatalf("%s was never passed; group: %s", at, g.group())
 		}
 	}
 	last := startInstance(t, g.spec(p))
@@ -362,18 +362,27 @@ func TestAnInstanceThatSleptSendsNothingTwice(t *testing.T) {
 	t.Logf("%d records, %d in doubt", n, g.check(p, n))
 }
 
-// longUntil is until for loads.
+const (
+	stillPatience = 2 * time.Minute  // ends a wait during which nothing at all happens
+	progressEvery = 10 * time.Second // how often it is asked whether something does
+)
+
+// longUntil is until for loads: it waits for as long as there is progress.
 func (g *ground) longUntil(what string, holds func() bool) {
 	g.t.Helper()
-	for range 10 {
-		deadline := time.Now().Add(patience / 2)
-		for time.Now().Before(deadline) {
-			if holds() {
-				return
+	const progress = `SELECT concat_ws(' ', count(*), count(d.settled_at), sum(d.attempts)) FROM newswire_compensate.records LEFT JOIN newswire_compensate.deliveries d USING (ce_id)`
+	last, since, asked := "", time.Now(), time.Time{}
+	for !holds() {
+		if time.Since(asked) > progressEvery {
+			asked = time.Now()
+			if at := pgtest.Value[string](g.db, progress); at != last {
+				last, since = at, asked
 			}
-			timer := time.NewTimer(100 * time.Millisecond)
-			<-timer.C
 		}
+		if time.Since(since) > stillPatience {
+			g.until(what, holds) // which tells how things stand
+		}
+		timer := time.NewTimer(100 * time.Millisecond)
+		<-timer.C
 	}
-	g.until(what, holds)
 }

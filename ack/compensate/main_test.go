@@ -91,13 +91,16 @@ type ground struct {
 
 const testTopic = "news-offline"
 
+// partitions is how many each topic has.
+const partitions = 6
+
 func newGround(t testing.TB) *ground {
 	t.Helper()
 	db := pgtest.New(t, pgtest.WithSchema(""), pgtest.WithPublication(""), pgtest.WithoutSlot())
 	if _, err := migrations.Apply(t.Context(), db.SuperDSN, migrations.Compensate()); err != nil {
 		t.Fatal(err)
 	}
-	k := kafkatest.New(t, kfake.BrokerConfigs(map[string]string{"group.min.session.timeout.ms": "1000"}), kfake.SeedTopics(6, testTopic, testTopic+"-cancelled", testTopic+".dlq"))
+	k := kafkatest.New(t, kfake.BrokerConfigs(map[string]string{"group.min.session.timeout.ms": "1000"}), kfake.SeedTopics(partitions, testTopic, testTopic+"-cancelled", testTopic+".dlq"))
 	return &ground{t: t, db: db, brokers: k.Addrs, kafka: k}
 }
 
@@ -235,13 +238,36 @@ func (g *ground) until(what string, holds func() bool) {
 	deadline := time.Now().Add(patience)
 	for !holds() {
 		if time.Now().After(deadline) {
-			g.t.Fatalf("in vain awaited: %s; deliveries: %v; records: %v", what,
+			g.t.Fatalf("in vain awaited: %s; group: %s; deliveries: %v; records: %v", what, g.group(),
 				pgtest.Values[string](g.db, `SELECT concat_ws(' ', channel, state, reason, count(*)) FROM newswire_compensate.deliveries GROUP BY channel, state, reason`),
 				pgtest.Values[string](g.db, `SELECT concat_ws(' ', COALESCE(outcome, 'open'), count(*)) FROM newswire_compensate.records GROUP BY outcome`))
 		}
 		timer := time.NewTimer(20 * time.Millisecond)
 		<-timer.C
 	}
+}
+
+// group tells who reads which partitions, and how far.
+func (g *ground) group() string {
+	group := g.kafka.GroupInfo("newswire-compensate")
+	if group == nil {
+		return "none"
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s in generation %d;", group.State, group.Epoch)
+	for _, m := range group.Members {
+		fmt.Fprintf(&text, " %s has %v;", m.MemberID, m.Assignment)
+	}
+	for topic, partitions := range group.Commits {
+		for p, c := range partitions {
+			end := int64(-1)
+			if info := g.kafka.PartitionInfo(topic, p); info != nil {
+				end = info.HighWatermark
+			}
+			fmt.Fprintf(&text, " %s/%d at %d of %d;", topic, p, c.Offset, end)
+		}
+	}
+	return text.String()
 }
 
 // states are a record's deliveries, as "channel state reason".
@@ -261,8 +287,8 @@ func (g *ground) outcome(ceID string) string {
 // settled tells that so many records have an outcome, and none is open.
 func (g *ground) settled(n int) func() bool {
 	return func() bool {
-		return pgtest.Value[int](g.db, `SELECT count(*) FILTER (WHERE outcome IS NOT NULL AND outcome <> 'next')::int FROM newswire_compensate.records`) == n &&
-			pgtest.Value[int](g.db, `SELECT count(*) FILTER (WHERE outcome IS NULL OR outcome = 'next')::int FROM newswire_compensate.records`) == 0
+		return pgtest.Value[bool](g.db, fmt.Sprintf(`SELECT count(*) = %d AND count(*) FILTER (WHERE outcome IS NULL OR outcome = 'next') = 0
+			FROM newswire_compensate.records`, n))
 	}
 }
 

@@ -13,6 +13,7 @@ type metrics struct {
 	putBack   *prometheus.CounterVec // channel, reason
 	recovered *prometheus.CounterVec // how
 	dead      prometheus.Counter
+	unread    prometheus.Counter
 	send      *prometheus.HistogramVec // channel
 	reach     prometheus.Histogram
 	waiting   *prometheus.GaugeVec // channel
@@ -62,6 +63,10 @@ func (m *metrics) count(f promauto.Factory) {
 	m.dead = f.NewCounter(prometheus.CounterOpts{
 		Name: "newswire_compensate_dead_letters_total",
 		Help: "Records written to the topic of dead letters.",
+	})
+	m.unread = f.NewCounter(prometheus.CounterOpts{
+		Name: "newswire_compensate_unread_total",
+		Help: "Partitions found unread though they had records, for which the group was joined anew.",
 	})
 }
 

@@ -53,8 +53,9 @@ type state struct {
 	waiting  map[string]int // deliveries without outcome, by channel
 	doubtful int
 	lag      int64
-	open     int  // deliveries without outcome: as last counted, and what was taken in since
-	full     bool // intake pauses: the backlog has reached its bound
+	places   map[int]place // where the group stands, as last asked; nobody changes it
+	open     int           // deliveries without outcome: as last counted, and what was taken in since
+	full     bool          // intake pauses: the backlog has reached its bound
 	draining bool
 }
 

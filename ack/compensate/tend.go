@@ -70,10 +70,10 @@ func (s *Service) look(ctx context.Context) {
 		database = errors.Join(database, err)
 		doubtful, err := s.store.InDoubt(asked)
 		database = errors.Join(database, err)
-		lag, kafkaErr := s.lag(asked)
+		places, kafkaErr := s.places(asked)
 		cancel()
 		if ctx.Err() == nil {
-			s.tell(database, kafkaErr, waiting, doubtful, lag)
+			s.tell(database, kafkaErr, waiting, doubtful, places)
 		}
 		if !pause(ctx, lookAtEvery) {
 			return
@@ -81,8 +81,11 @@ func (s *Service) look(ctx context.Context) {
 	}
 }
 
-func (s *Service) tell(database, kafkaErr error, waiting map[string]int, doubtful int, lag int64) {
-	total := 0
+func (s *Service) tell(database, kafkaErr error, waiting map[string]int, doubtful int, places map[int]place) {
+	total, lag := 0, int64(0)
+	for _, p := range places {
+		lag += p.lag()
+	}
 	for _, n := range waiting {
 		total += n
 	}
@@ -93,7 +96,7 @@ func (s *Service) tell(database, kafkaErr error, waiting map[string]int, doubtfu
 		s.state.waiting, s.state.doubtful, s.state.open, s.state.full = waiting, doubtful, total, total >= s.cfg.Backlog
 	}
 	if kafkaErr == nil {
-		s.state.lag = lag
+		s.state.lag, s.state.places = lag, places
 	}
 	s.stateMu.Unlock()
 	if mended {
