@@ -34,11 +34,14 @@ matrix: ## the tests that talk to PostgreSQL, against versions PG ("14 16 17 18"
 kafka: ## the hand-over against Apache Kafka itself, which Maven brings
 	@.ci/kafka
 
-bench: build ## what the engine costs editors, and how fast it drains a backlog, each beside a yardstick; takes minutes and a quiet machine
+bench: build ## what the engine costs editors, how fast it drains a backlog, what a delivery takes, each beside a yardstick; takes minutes and a quiet machine
 	@.ci/install postgresql
 	./bin/newswire bench editors
 	./bin/newswire bench editors --rate 100
 	./bin/newswire bench drain
+	./bin/newswire bench fanout
+	./bin/newswire bench fanout --curve --for 4s
+	./bin/newswire bench fanout --reconnect --readers 10000
 
 lint: ## gofmt, go vet and staticcheck
 	@wrong="$$("$$($(GO) env GOROOT)/bin/gofmt" -l .)"; \

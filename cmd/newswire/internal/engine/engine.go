@@ -34,6 +34,7 @@ import (
 type Options struct {
 	Site    http.Handler    // serves on gateway.listen what is not the gateway's
 	OnReady func(Addresses) // called once, when everything is live
+	Feed    Feed            // takes the slot's place, for measurements; nil: the slot of the configuration
 }
 
 // Addresses are where a running engine is reached.
@@ -50,7 +51,10 @@ type Addresses struct {
 // read any more still delivers what its journal holds.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger, opts Options) error {
 	source := ListenerConfig(cfg)
-	unread := cdc.Preflight(ctx, source)
+	var unread error
+	if opts.Feed == nil {
+		unread = cdc.Preflight(ctx, source)
+	}
 	switch {
 	case errors.Is(unread, cdc.ErrUnreachable):
 		log.Warn("waiting for the database", "err", unread)
@@ -125,7 +129,7 @@ type engine struct {
 	started  time.Time
 	devices  *store.Store // of the compensation service; nil where its database is not configured
 
-	listener *cdc.Listener
+	listener source
 	journal  *journal.Journal
 	readers  *fanout.Readers
 	router   *fanout.Router
@@ -149,7 +153,7 @@ func build(cfg config.Config, source cdc.Config, j *held, log *slog.Logger, opts
 		return nil, err
 	}
 	e.readers = readers
-	if e.listener, err = cdc.New(source, e.journal, log, e.registry); err != nil {
+	if e.listener, err = newSource(source, opts.Feed, e.journal, log, e.registry); err != nil {
 		return nil, err
 	}
 	e.ledger, err = ack.New(ack.Config{
