@@ -1,75 +1,27 @@
-// newswire.js: news over one WebSocket, at least once, in commit order.
-//
-//   import { connect } from "https://news.example.com/newswire.js";
-//   const news = connect({
-//     url: "https://news.example.com",
-//     getToken: async () => (await fetch("/my/newswire-token")).text(),
-//     follow: ["tech"],
-//     onMessage: (message) => show(message.data),
-//   });
-//
-// What it promises: onMessage gets every message that the server has for this
-// reader, and a message is acknowledged only after onMessage has settled for
-// it. If the handler throws, the server sends the message again. Whatever
-// onMessage has handled is not shown to it twice by this page. Handlers are
-// started in the order of arrival; those that return promises may overlap.
-//
-// It has no dependencies, loads nothing and needs no eval: under a strict
-// Content-Security-Policy the page allows this file in script-src and the
-// WebSocket's address in connect-src.
+// newswire.js: news over one connection, at least once, in commit order.
+// newswire.d.ts says what it takes, gives and promises.
 
-/**
- * @typedef {object} Message
- * @property {string} id  28 hexadecimal digits that sort in commit order
- * @property {"publish"|"correct"|"retract"} action
- * @property {string[]} tags
- * @property {string} source  schema.table
- * @property {object} key  the row's primary key
- * @property {string} time  when the row was committed, RFC 3339
- * @property {number} attempt  1, 2, 3 … of this message to this reader
- * @property {boolean} replay  true when it comes from the journal after a reconnect
- * @property {object} data  the row's columns
- * @property {boolean} [truncated]  data was too large and holds the key only
- */
-/** @typedef {{follow: string[], mute: string[]}} Subscriptions */
-/**
- * @typedef {object} StateChange
- * @property {"connecting"|"online"|"offline"|"stopped"} state
- * @property {number} [code]  the close code that led here
- * @property {string} [reason]  in words
- * @property {number} [retryInMs]  offline: when the next attempt starts
- * @property {object} [welcome]  online: the server's welcome frame
- */
-/**
- * @typedef {object} Options
- * @property {string|URL} url  the gateway; its path /v1/ws is added where there is none
- * @property {() => (string|Promise<string>)} [getToken]  gives a current token for each
- *   connection and before the present one expires; throw a StopError to give up for good
- * @property {string[]} [follow]  replaces the reader's stored follows at the first connect
- * @property {string[]} [mute]  replaces the reader's stored mutes at the first connect
- * @property {(message: Message, control: {ack(): void}) => unknown} onMessage
- * @property {(gap: {after: string}) => void} [onGap]  older news than the server keeps
- *   may be missing: reload from the site
- * @property {(change: StateChange) => void} [onState]
- * @property {(sets: Subscriptions) => void} [onSubscriptions]  also changes made in another tab
- * @property {{getItem(key: string): string|null, setItem(key: string, value: string): void,
- *   removeItem(key: string): void}} [storage]  keeps the cursor over a reload; sessionStorage by default
- * @property {"auto"|"manual"} [ack]  manual: only control.ack() and ack(ids) acknowledge, and
- *   what is not acknowledged comes to onMessage again with a higher attempt
- */
+/** @import {Message, Newswire, Options, StateChange, Subscriptions} from "./newswire.d.ts" */
 
 const SUBPROTOCOL = "newswire.v1";
-const REMEMBERED = 512; // ids kept to recognise repeats
+const REMEMBERED = 512; // handled ids kept to recognise repeats
+const UNHANDLED = 4096; // ids kept that hold the cursor back
 const FRAME_LIMIT = 16 * 1024; // bytes of one frame, the server's limit
-const ACKS_PER_FRAME = 256; // 31 bytes each: half a frame
+const ACKS_PER_FRAME = 256; // half a frame
 const ACK_DELAY = 20; // ms in which acks gather into one frame
 const REPEAT_ACKS = 60_000; // ms before a loss whose acks may not have arrived
 const BACKOFF_BASE = 500, BACKOFF_CAP = 20_000; // ms
 const STEADY = 10_000; // ms online after which the backoff starts anew
-const WELCOME_WAIT = 15_000; // ms from opening the socket to the welcome
-const PONG_WAIT = 5_000; // ms for an answer after waking up
+const WELCOME_WAIT = 15_000; // ms from fetching the token to the welcome
+const PONG_WAIT = 10_000; // ms for an answer to a ping
+const PING_EVERY = 25_000; // ms, the server's; silence of two is looked into
 const REFRESH_AHEAD = 60_000; // ms before its expiry that a token is replaced
 const TIMER_CAP = 3_600_000; // ms; longer timers overflow, so they are set again
+const BLOCKED_AFTER = 2; // attempts that got no welcome, until it polls
+const SEEK_BASE = 60_000, SEEK_CAP = 900_000; // ms of polling until a WebSocket is tried
+const POLL_WAIT = 25; // s, the server's most
+const POLL_AGAIN = 30_000; // ms until a message that was not acknowledged is shown again
+const POLL_PAUSE = 5_000; // ms for acknowledgements before the next poll
 
 /** Throw it in getToken to end the client instead of trying again. */
 export class StopError extends Error {}
@@ -77,35 +29,32 @@ export class StopError extends Error {}
 /**
  * Connects and stays connected until close() or a code that says stop.
  * @param {Options} options
+ * @returns {Newswire}
  */
 export function connect(options) {
   return new Client(options);
 }
 
+/** @implements {Newswire} */
 class Client {
-  #options; // fixed, as is #url
-  #url;
+  #options; // fixed, as are the next two
+  #url; // of the WebSocket
+  #inbox;
   #listening = new AbortController(); // ends the page's event listeners
   /** @type {StateChange["state"]} */ #state = "connecting";
-  /** @type {WebSocket|null} */ #socket = null; // null unless opening or open
+  /** @type {Socket|Poller|null} */ #transport = null; // null unless opening or open
   #round = 0; // counts connections; what belongs to an earlier one is ignored
   #failures = 0; // attempts since the last steady connection
+  #blocked = 0; // attempts in a row that brought no WebSocket through
+  #seekIn = SEEK_BASE;
   #onlineSince = 0;
+  #heardAt = 0;
   #notBefore = 0; // the server asked not to come back earlier
-  #bye = null; // the server's last words on this socket
+  #bye = null; // the server's last words on this connection
   #away = false; // the page is in the back-forward cache
   #welcomed = false; // the server has taken follow and mute of the options
   /** @type {Subscriptions} */ #sets = { follow: [], mute: [] };
-  #timers = {}; // by purpose: retry, welcome, pong, refresh, acks
-
-  #seen = new Map(); // id -> "running" | "shown" (and not acknowledged) | "handled"; oldest first
-  #unhandled = new Set(); // the ids in #seen that are not handled
-  #newest = ""; // the highest handled id
-  #cursor = null; // everything up to here is handled
-  #cursorKey = "";
-
-  #acks = new Set(); // to be sent
-  #sentAcks = []; // {id, at}: sent on this or the last connection, lately
+  #timers = {}; // by purpose: retry, welcome, silence, pong, refresh, acks, socket
   #requests = []; // changes of subscriptions without an answer, in order
   #refs = 0;
 
@@ -113,36 +62,37 @@ class Client {
   constructor(options) {
     this.#options = options;
     this.#url = socketURL(options.url);
+    this.#inbox = new Inbox(options, () => this.#acksWait());
     this.#listen();
     // Behind a microtask, so that no callback runs before connect has returned.
     queueMicrotask(() => this.#open());
   }
 
-  /** "connecting", "online", "offline" or "stopped". */
   get state() { return this.#state; }
 
-  /** The sets as the server last told them. @returns {Subscriptions} */
-  get subscriptions() { return this.#sets; }
-
-  // Each of the four settles with the server's answer. What is asked for while
-  // there is no connection is sent, in order, once there is one.
-  /** @param {string[]} tags @returns {Promise<Subscriptions>} */
-  follow(tags) { return this.#request("follow", tags); }
-  /** @param {string[]} tags @returns {Promise<Subscriptions>} */
-  unfollow(tags) { return this.#request("unfollow", tags); }
-  /** @param {string[]} tags @returns {Promise<Subscriptions>} */
-  mute(tags) { return this.#request("mute", tags); }
-  /** @param {string[]} tags @returns {Promise<Subscriptions>} */
-  unmute(tags) { return this.#request("unmute", tags); }
-
-  /** Acknowledges messages. @param {string|string[]} ids */
-  ack(ids) {
-    for (const id of [ids].flat()) this.#handled(id);
+  get transport() {
+    if (this.#state !== "online") return null;
+    return this.#transport instanceof Poller ? "polling" : "websocket";
   }
 
-  /** Ends the connection for good. Acks that wait are sent first. */
+  get subscriptions() { return this.#sets; }
+
+  /** @param {string[]} tags */
+  follow(tags) { return this.#request("follow", tags); }
+  /** @param {string[]} tags */
+  unfollow(tags) { return this.#request("unfollow", tags); }
+  /** @param {string[]} tags */
+  mute(tags) { return this.#request("mute", tags); }
+  /** @param {string[]} tags */
+  unmute(tags) { return this.#request("unmute", tags); }
+
+  /** @param {string|string[]} ids */
+  ack(ids) {
+    for (const id of [ids].flat()) this.#inbox.handled(id);
+  }
+
   close() {
-    this.#flushAcks();
+    this.#sendAcks();
     this.#stop({ reason: "closed" });
   }
 
@@ -152,90 +102,129 @@ class Client {
     if (this.#state === "stopped" || this.#away) return;
     const round = ++this.#round;
     this.#clearTimers();
+    this.#connecting();
+    const token = await this.#token(round);
+    if (round !== this.#round) return;
+    const poll = !globalThis.WebSocket || this.#blocked >= BLOCKED_AFTER;
+    if (!poll) return this.#begin(Socket, token);
+    if (token) return this.#begin(Poller, token);
+    this.#blocked = 0; // who has no token has nothing to poll with
+    if (globalThis.WebSocket) this.#begin(Socket, token);
+    else this.#stop({ reason: "this browser has no WebSocket, and polling needs a token" });
+  }
+
+  #connecting() {
     // Fetching the token counts too: a getToken that hangs must not end it all.
     this.#timer("welcome", WELCOME_WAIT, () => this.#lost({ reason: "no welcome in time" }));
     this.#enter({ state: "connecting" });
-    let token;
+  }
+
+  /** A current token; where there is none, round is over when it settles. */
+  async #token(round, tolerate) {
     try {
-      token = await this.#options.getToken?.();
+      return await this.#options.getToken?.();
     } catch (err) {
       if (round !== this.#round) return;
       if (err instanceof StopError) this.#stop({ reason: err.message });
-      else this.#lost({ reason: `getToken: ${err?.message ?? err}` });
-      return;
+      else if (!tolerate) this.#lost({ reason: `getToken: ${err?.message ?? err}` });
     }
-    if (round !== this.#round) return;
-    this.#loadCursor(token);
-    this.#dial(token);
   }
 
-  #dial(token) {
-    const socket = (this.#socket = new WebSocket(this.#url, SUBPROTOCOL));
-    const mine = (handle) => (event) => {
-      if (socket === this.#socket) handle(event);
-    };
-    socket.onopen = mine(() => this.#hello(token));
-    socket.onmessage = mine((event) => this.#receive(event.data));
-    socket.onclose = mine(({ code, reason }) => this.#lost({ code, reason }));
-  }
-
-  #hello(token) {
+  /** Says hello over a transport. @param {WebSocket} [open]  a socket that is there already */
+  #begin(Transport, token, open) {
+    this.#inbox.belongTo(this.#url, token, this.#options.follow);
     const hello = { type: "hello" };
     if (token) hello.token = token;
-    if (this.#cursor) hello.after = this.#cursor;
+    if (this.#inbox.cursor) hello.after = this.#inbox.cursor;
     // Once the server has them, its stored sets count: they may have changed since.
     // Of a reader without a token it keeps none.
     const sets = !this.#welcomed ? this.#options : token ? {} : this.#sets;
     if (sets.follow) hello.follow = sets.follow;
     if (sets.mute) hello.mute = sets.mute;
-    const text = JSON.stringify(hello);
-    if (tooLong(text)) return this.#stop({ reason: "hello is over 16 KiB: follow fewer tags at once" });
-    this.#socket.send(text);
+    if (tooLong(JSON.stringify(hello))) {
+      return this.#stop({ reason: "hello is over 16 KiB: follow fewer tags at once" });
+    }
+    const round = this.#round;
+    const mine = (handle) => (value) => round === this.#round && handle(value);
+    try {
+      this.#transport = new Transport(
+        this.#url, hello, mine((frame) => this.#receive(frame)), mine((why) => this.#lost(why)), open);
+    } catch (err) { // a page that may open no WebSocket at all
+      this.#blocked++;
+      this.#lost({ reason: err.message });
+    }
   }
 
-  /** Leaves the socket without waiting for its close, which a dead network delays. */
+  /** Does not wait for the close, which a dead network delays. */
   #drop() {
-    this.#socket?.close(1000);
-    this.#socket = this.#bye = null;
+    this.#transport?.close();
+    this.#transport = this.#bye = null;
     this.#round++;
     this.#clearTimers();
     for (const request of this.#requests) request.sent = false;
-    const now = Date.now();
-    for (const { id, at } of this.#sentAcks) {
-      if (now - at < REPEAT_ACKS) this.#acks.add(id); // acking twice does no harm
-    }
-    this.#sentAcks = [];
-    if (this.#onlineSince && now - this.#onlineSince >= STEADY) this.#failures = 0;
+    this.#inbox.repeatAcks();
+    if (this.#onlineSince && Date.now() - this.#onlineSince >= STEADY) this.#failures = 0;
     this.#onlineSince = 0;
   }
 
-  /** Decides what follows a lost connection. @param {{code?: number, reason?: string}} why */
+  /** Decides what follows a lost connection. @param {{code?: number, reason?: string, retryMs?: number}} why */
   #lost(why) {
     if (this.#state === "stopped") return;
     // The server's last words tell more than a close that the network swallowed.
-    if (this.#bye) why = { code: this.#bye.code, reason: this.#bye.reason };
+    if (this.#bye) why = this.#bye;
+    if (why.retryMs) this.#notBefore = Date.now() + why.retryMs;
+    if (!this.#onlineSince && this.#transport) {
+      if (this.#transport instanceof Poller) this.#blocked = BLOCKED_AFTER - 1; // nothing works: take turns
+      else if ((why.code ?? 1006) === 1006) this.#blocked++; // no word of the server's
+    }
     this.#drop();
-    if (why.code >= 4500 && why.code <= 4999) return this.#stop(why);
+    const forgotten = why.reason === "forgotten"; // on the reader's own wish
+    if (forgotten) this.#inbox.forget();
+    if (forgotten || (why.code >= 4500 && why.code <= 4999)) return this.#stop(why);
     const ceiling = Math.min(BACKOFF_CAP, BACKOFF_BASE * 2 ** this.#failures++);
     const retryInMs = Math.max(Math.random() * ceiling, this.#notBefore - Date.now());
-    this.#enter({ state: "offline", ...why, retryInMs: Math.round(retryInMs) });
+    const { code, reason } = why;
+    this.#enter({ state: "offline", code, reason, retryInMs: Math.round(retryInMs) });
     this.#timer("retry", retryInMs, () => this.#open());
   }
 
   #stop(why) {
+    const { code, reason } = why;
     if (this.#state === "stopped") return;
     this.#drop();
     this.#listening.abort();
-    this.#enter({ state: "stopped", ...why });
-    for (const { reject } of this.#requests.splice(0)) {
-      reject(failure("stopped", why.reason || "the connection has ended"));
-    }
+    this.#enter({ state: "stopped", code, reason });
+    for (const { reject } of this.#requests.splice(0)) reject(failure("stopped", reason));
   }
 
   /** @param {StateChange} change */
   #enter(change) {
     this.#state = change.state;
-    this.#tell(this.#options.onState, change);
+    tell(this.#options.onState, change);
+  }
+
+  /** While it polls: takes a WebSocket as soon as one gets through. */
+  #seekSocket(wait) {
+    const round = this.#round;
+    this.#timer("socket", wait, () => {
+      this.#seekIn = Math.min(2 * this.#seekIn, SEEK_CAP);
+      const later = () => round === this.#round && this.#seekSocket(this.#seekIn);
+      let socket;
+      try {
+        socket = new WebSocket(this.#url, SUBPROTOCOL);
+      } catch {
+        return later();
+      }
+      socket.onclose = later;
+      socket.onopen = async () => {
+        const token = await this.#token(round, true);
+        if (round !== this.#round || !token) return socket.close();
+        this.#sendAcks();
+        this.#drop();
+        this.#connecting();
+        this.#begin(Socket, token, socket);
+      };
+    });
   }
 
   // ---- page life --------------------------------------------------------
@@ -251,7 +240,7 @@ class Client {
     // An open socket keeps a page out of the back-forward cache.
     on(window, "pagehide", () => {
       this.#away = true;
-      this.#flushAcks();
+      this.#sendAcks();
       this.#drop();
       this.#enter({ state: "offline", reason: "the page is hidden" });
     });
@@ -261,34 +250,41 @@ class Client {
     });
   }
 
-  /** The page or the network is back: connect at once, or see whether the socket lives. */
+  /** Page or network are back: connect at once, or see whether the connection lives. */
   #wake() {
     if (this.#state === "offline") {
       const wait = this.#notBefore - Date.now();
       if (wait > 0) this.#timer("retry", wait, () => this.#open());
       else this.#open();
     } else if (this.#state === "online") {
-      this.#send({ type: "ping" });
-      this.#timer("pong", PONG_WAIT, () => {
-        this.#lost({ reason: "no answer after waking up" });
-        this.#wake();
-      });
+      this.#ping("no answer after waking up");
+      if (this.transport === "polling" && globalThis.WebSocket) this.#seekSocket(0);
     }
+  }
+
+  #ping(reason) {
+    this.#transport.send({ type: "ping" });
+    this.#timer("pong", PONG_WAIT, () => {
+      this.#lost({ reason });
+      this.#wake();
+    });
+  }
+
+  /** A page does not see the server's pings, and a dead network closes nothing. */
+  #listenFor(every) {
+    const left = this.#heardAt + 2 * every - Date.now();
+    if (left <= 0) this.#ping("the server has fallen silent");
+    this.#timer("silence", left > 0 ? left : every, () => this.#listenFor(every));
   }
 
   // ---- frames -----------------------------------------------------------
 
-  #receive(text) {
-    clearTimeout(this.#timers.pong); // whatever comes shows that the socket lives
-    let frame;
-    try {
-      frame = JSON.parse(text);
-    } catch (err) {
-      return report(err);
-    }
+  #receive(frame) {
+    clearTimeout(this.#timers.pong); // whatever comes shows that the connection lives
+    this.#heardAt = Date.now();
     switch (frame.type) {
       case "welcome": return this.#welcome(frame);
-      case "message": return this.#message(frame);
+      case "message": return this.#inbox.take(frame);
       case "subscriptions": return this.#answered(frame);
       case "error": return this.#refused(frame);
       case "token": return this.#refreshAt(frame.expires);
@@ -304,15 +300,21 @@ class Client {
     this.#onlineSince = Date.now();
     this.#notBefore = 0;
     this.#state = "online";
+    if (this.transport === "websocket") {
+      this.#blocked = 0;
+      this.#seekIn = SEEK_BASE;
+    } else if (globalThis.WebSocket) {
+      this.#seekSocket(this.#seekIn);
+    }
     this.#refreshAt(frame.expires);
+    this.#listenFor(frame.ping_ms ?? PING_EVERY);
+    const after = this.#inbox.resumed(frame.resume);
     this.#sendRequests();
-    this.#flushAcks();
-    const gap = frame.resume === "gap" && { after: this.#cursor };
-    if (gap) this.#setCursor(null);
+    this.#sendAcks();
     // The page's callbacks come last: they may close the connection.
-    this.#enter({ state: "online", welcome: frame });
+    this.#enter({ state: "online", transport: this.transport, welcome: frame });
     this.#told(frame);
-    if (gap) this.#tell(this.#options.onGap, gap);
+    if (frame.resume === "gap") tell(this.#options.onGap, { after });
   }
 
   #refreshAt(expires) {
@@ -320,117 +322,32 @@ class Client {
     if (Number.isNaN(left)) return; // a reader without a token has no expiry
     const wait = Math.max(left - REFRESH_AHEAD, left / 2, 5_000);
     if (wait > TIMER_CAP) return this.#timer("refresh", TIMER_CAP, () => this.#refreshAt(expires));
-    this.#timer("refresh", wait, () => this.#refresh(expires));
-  }
-
-  async #refresh(expires) {
-    const round = this.#round;
-    try {
-      const token = await this.#options.getToken?.();
-      if (round === this.#round && token) this.#send({ type: "token", token });
-    } catch (err) {
+    this.#timer("refresh", wait, async () => {
+      const round = this.#round;
+      const token = await this.#token(round, true);
       if (round !== this.#round) return;
-      if (err instanceof StopError) return this.#stop({ reason: err.message });
-      this.#refreshAt(expires); // the present token still holds
-    }
+      if (token) this.#transport.send({ type: "token", token });
+      else this.#refreshAt(expires); // the present token still holds
+    });
   }
 
-  #send(frame) {
-    this.#socket?.send(JSON.stringify(frame));
+  #acksWait() {
+    if (this.#state !== "online") return; // the next welcome sends them
+    if (this.#inbox.acks.size >= ACKS_PER_FRAME) this.#sendAcks();
+    else if (this.#inbox.acks.size === 1) this.#timer("acks", ACK_DELAY, () => this.#sendAcks());
   }
 
-  // ---- messages and acks ------------------------------------------------
-
-  /** @param {Message} message */
-  async #message(message) {
-    const { id } = message;
-    const before = this.#seen.get(id);
-    if (before === "handled") return this.#queueAck(id); // the ack was lost or is on its way
-    if (before === "running") return; // its handler will decide
-    this.#remember(id, "running");
-    let acked = false;
-    const ack = () => {
-      if (!acked) this.#handled(id);
-      acked = true;
-    };
-    try {
-      await this.#options.onMessage(message, { ack });
-      if (this.#options.ack !== "manual") ack();
-    } catch (err) {
-      report(err); // not acknowledged: the server sends it again
-    }
-    if (this.#seen.get(id) === "running") this.#remember(id, "shown");
-  }
-
-  #remember(id, how) {
-    this.#seen.set(id, how);
-    if (how === "handled") this.#unhandled.delete(id);
-    else this.#unhandled.add(id);
-    if (this.#seen.size <= REMEMBERED) return;
-    const [oldest] = this.#seen.keys();
-    this.#seen.delete(oldest);
-    this.#unhandled.delete(oldest);
-  }
-
-  #handled(id) {
-    this.#remember(id, "handled");
-    if (id > this.#newest) this.#newest = id;
-    // A cursor beyond something unhandled would make the server skip it.
-    if (!this.#unhandled.size && this.#newest > (this.#cursor ?? "")) this.#setCursor(this.#newest);
-    this.#queueAck(id);
-  }
-
-  #queueAck(id) {
-    this.#acks.add(id);
-    if (this.#state !== "online") return; // the next welcome sends it
-    if (this.#acks.size >= ACKS_PER_FRAME) this.#flushAcks();
-    else if (this.#acks.size === 1) this.#timer("acks", ACK_DELAY, () => this.#flushAcks());
-  }
-
-  #flushAcks() {
+  #sendAcks() {
     if (this.#state !== "online") return;
-    const ids = [...this.#acks], at = Date.now();
-    this.#acks.clear();
-    for (let i = 0; i < ids.length; i += ACKS_PER_FRAME) {
-      this.#send({ type: "ack", ids: ids.slice(i, i + ACKS_PER_FRAME) });
-    }
-    this.#sentAcks = this.#sentAcks.filter((ack) => at - ack.at < REPEAT_ACKS);
-    for (const id of ids) this.#sentAcks.push({ id, at });
-  }
-
-  // ---- cursor -----------------------------------------------------------
-
-  /** Cursor and memory are the reader's own: another reader's would skip news. */
-  #loadCursor(token) {
-    const key = `newswire ${this.#url} ${subject(token)}`;
-    if (key === this.#cursorKey) return;
-    this.#cursorKey = key;
-    this.#newest = "";
-    this.#sentAcks = [];
-    for (const memory of [this.#seen, this.#unhandled, this.#acks]) memory.clear();
-    this.#cursor = this.#stored((storage) => storage.getItem(key));
-  }
-
-  #setCursor(id) {
-    this.#cursor = id;
-    this.#stored((storage) =>
-      id ? storage.setItem(this.#cursorKey, id) : storage.removeItem(this.#cursorKey));
-  }
-
-  /** Storage can be full or forbidden; then the cursor lives as long as the page. */
-  #stored(use) {
-    try {
-      return use(this.#options.storage ?? window.sessionStorage) ?? null;
-    } catch {
-      return null;
-    }
+    for (const ids of this.#inbox.takeAcks()) this.#transport.send({ type: "ack", ids });
   }
 
   // ---- subscriptions ----------------------------------------------------
 
+  /** Settles with the server's answer; without a connection it waits for the next one. */
   #request(type, tags) {
     return new Promise((resolve, reject) => {
-      if (this.#state === "stopped") return reject(failure("stopped", "the connection has ended"));
+      if (this.#state === "stopped") return reject(failure("stopped", "the client has stopped"));
       const frame = { type, tags: [...tags], ref: String(++this.#refs) };
       if (tooLong(JSON.stringify(frame))) {
         return reject(failure("frame_too_big", `${type}: over 16 KiB of tags at once`));
@@ -444,7 +361,7 @@ class Client {
   #sendRequests() {
     if (this.#state !== "online") return;
     for (const request of this.#requests) {
-      if (!request.sent) this.#send(request.frame);
+      if (!request.sent) this.#transport.send(request.frame);
       request.sent = true;
     }
   }
@@ -467,19 +384,10 @@ class Client {
 
   #told({ follow, mute }) {
     this.#sets = { follow: follow ?? [], mute: mute ?? [] };
-    this.#tell(this.#options.onSubscriptions, this.#sets);
+    tell(this.#options.onSubscriptions, this.#sets);
   }
 
-  // ---- small things -----------------------------------------------------
-
-  /** A fault in the page's callback is the page's: shown there, and we go on. */
-  #tell(callback, value) {
-    try {
-      callback?.(value);
-    } catch (err) {
-      report(err);
-    }
-  }
+  // ---- timers -----------------------------------------------------------
 
   #timer(name, ms, fire) {
     clearTimeout(this.#timers[name]);
@@ -491,31 +399,302 @@ class Client {
   }
 }
 
-/** @param {string|URL} url */
-function socketURL(url) {
-  const address = new URL(url, location.href);
-  address.protocol = address.protocol.replace("http", "ws");
-  if (address.pathname === "/") address.pathname = "/v1/ws";
-  return address.href;
-}
+/** What came and became of it: shows each message once, keeps acks and cursor. */
+class Inbox {
+  acks = new Set(); // to be sent
+  /** @type {string|null} */ cursor = null; // everything up to here is handled
+  #options;
+  #acksWait; // called when acks grows
+  #key = ""; // the cursor's, in storage
+  #floor = ""; // up to here the server takes us for informed: only repeats can come
+  #handled = new Set(); // ids, oldest first
+  #unhandled = new Map(); // id -> whether its handler runs; oldest first
+  #newest = ""; // the highest handled id
+  #sentAcks = []; // {id, at}: sent on this or the last connection, lately
 
-/** Whom a token names: unverified, and only to keep readers' cursors apart. */
-function subject(token) {
-  try {
-    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    return encodeURIComponent(JSON.parse(atob(payload)).sub);
-  } catch {
-    return "";
+  constructor(options, acksWait) {
+    this.#options = options;
+    this.#acksWait = acksWait;
+  }
+
+  /** Cursor and memory are the reader's own: another reader's would skip news. */
+  belongTo(url, token, follow) {
+    // Readers without a token are told apart by what their page follows.
+    const key = `newswire ${url} ${claims(token).sub ?? `: ${follow ?? ""}`}`;
+    if (key === this.#key) return;
+    this.#key = key;
+    this.#newest = this.#floor = "";
+    this.#sentAcks = [];
+    for (const memory of [this.#handled, this.#unhandled, this.acks]) memory.clear();
+    this.cursor = this.#stored((storage) => storage.getItem(key));
+  }
+
+  /** Learns what the server made of the cursor, and gives it. */
+  resumed(how) {
+    const after = this.cursor;
+    if (how === "complete") this.#floor = after ?? "";
+    if (how === "gap") this.forget();
+    return after;
+  }
+
+  forget() {
+    this.cursor = null;
+    this.#floor = this.#newest = "";
+    this.#stored((storage) => storage.removeItem(this.#key));
+  }
+
+  /** @param {Message} message */
+  async take(message) {
+    const { id } = message;
+    // The ack was lost or is on its way.
+    if (id <= this.#floor || this.#handled.has(id)) return this.#ack(id);
+    if (this.#unhandled.get(id)) return; // its handler will decide
+    this.#unhandled.set(id, true);
+    if (this.#unhandled.size > UNHANDLED) this.#unhandled.delete(this.#unhandled.keys().next().value);
+    let acked = false;
+    const ack = () => {
+      if (!acked) this.handled(id);
+      acked = true;
+    };
+    try {
+      await this.#options.onMessage(message, { ack });
+      if (this.#options.ack !== "manual") ack();
+    } catch (err) {
+      report(err); // not acknowledged: the server sends it again
+    }
+    if (this.#unhandled.has(id)) this.#unhandled.set(id, false);
+  }
+
+  handled(id) {
+    this.#unhandled.delete(id);
+    this.#handled.add(id);
+    if (this.#handled.size > REMEMBERED) this.#handled.delete(this.#handled.values().next().value);
+    if (id > this.#newest) this.#newest = id;
+    // A cursor beyond something unhandled would make the server skip it.
+    if (!this.#unhandled.size && this.#newest > (this.cursor ?? "")) this.#advance(this.#newest);
+    this.#ack(id);
+  }
+
+  /** Another tab of this reader may be further. */
+  #advance(cursor) {
+    this.cursor = cursor;
+    this.#stored((storage) => {
+      if (!(storage.getItem(this.#key) > cursor)) storage.setItem(this.#key, cursor);
+    });
+  }
+
+  /** Storage can be full or forbidden; then the cursor lives as long as the page. */
+  #stored(use) {
+    try {
+      const { storage } = this.#options;
+      return use(storage === undefined ? window.localStorage : storage) ?? null;
+    } catch {
+      return null;
+    }
+  }
+
+  #ack(id) {
+    this.acks.add(id);
+    this.#acksWait();
+  }
+
+  /** In portions for frames. */
+  takeAcks() {
+    const ids = [...this.acks], at = Date.now();
+    this.acks.clear();
+    this.#sentAcks = this.#sentAcks.filter((ack) => at - ack.at < REPEAT_ACKS);
+    for (const id of ids) this.#sentAcks.push({ id, at });
+    const frames = [];
+    for (let i = 0; i < ids.length; i += ACKS_PER_FRAME) frames.push(ids.slice(i, i + ACKS_PER_FRAME));
+    return frames;
+  }
+
+  /** The last acks may be lost with the connection; acking twice does no harm. */
+  repeatAcks() {
+    const now = Date.now();
+    for (const { id, at } of this.#sentAcks) if (now - at < REPEAT_ACKS) this.acks.add(id);
+    this.#sentAcks = [];
   }
 }
 
-/** @param {string} text */
+/** Carries frames over a WebSocket. */
+class Socket {
+  #socket;
+
+  constructor(url, hello, receive, ended, open) {
+    const socket = (this.#socket = open ?? new WebSocket(url, SUBPROTOCOL));
+    const begin = () => this.send(hello);
+    if (open) begin();
+    else socket.onopen = begin;
+    socket.onmessage = ({ data }) => receive(JSON.parse(data));
+    socket.onclose = ({ code, reason }) => ended({ code, reason });
+  }
+
+  send(frame) {
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame));
+  }
+
+  close() {
+    this.#socket.close(1000);
+  }
+}
+
+/** Speaks the frames of a session over HTTP, where no WebSocket gets through. */
+class Poller {
+  #base;
+  #token;
+  #receive;
+  #ended;
+  #closed = new AbortController();
+  #welcomed = false;
+  #shown = new Map(); // id -> when, of what is not acknowledged
+  /** @type {(value?: unknown) => void} */ #goOn = () => {}; // ends a pause
+  #requests = Promise.resolve(); // the last of them
+
+  constructor(url, hello, receive, ended) {
+    this.#base = url.replace("ws", "http").replace(/ws$/, "");
+    this.#token = hello.token;
+    this.#receive = receive;
+    this.#ended = ended;
+    this.#run(hello).catch((err) => this.#fail(err));
+  }
+
+  async #run({ follow, mute }) {
+    let sets = await this.#ask("GET", "subscriptions"), refusal;
+    if (follow || mute) {
+      try {
+        sets = await this.#ask("PUT", "subscriptions", { follow: follow ?? sets.follow, mute: mute ?? sets.mute });
+      } catch (err) { // as over a WebSocket: the sets stay as they are
+        if (err.fatal) throw err;
+        refusal = err;
+      }
+    }
+    this.#welcomed = true;
+    this.#receive({ type: "welcome", resume: "none", expires: expiry(this.#token), ...sets });
+    if (refusal) this.#receive({ type: "error", code: refusal.code, message: refusal.message });
+    for (;;) await this.#poll();
+  }
+
+  /** What is not acknowledged comes with every poll, and is shown again now and then. */
+  async #poll() {
+    const began = Date.now();
+    const limit = Math.min(1000, 100 + this.#shown.size);
+    const answer = await this.#ask("GET", `poll?ack=manual&wait=${POLL_WAIT}&limit=${limit}`);
+    const now = Date.now(), shown = this.#shown;
+    this.#receive({ type: "pong" });
+    this.#shown = new Map();
+    for (const message of answer?.messages ?? []) {
+      const before = shown.get(message.id) ?? 0, again = now - before >= POLL_AGAIN;
+      this.#shown.set(message.id, again ? now : before);
+      if (again) this.#receive(message);
+    }
+    if (answer) await this.#pause(POLL_PAUSE);
+    else if (now - began < 1000) await this.#pause(1000); // something on the way does not wait
+  }
+
+  #pause(ms) {
+    return new Promise((goOn) => {
+      this.#goOn = goOn;
+      setTimeout(goOn, ms);
+    });
+  }
+
+  send(frame) {
+    // Acks leave with their page; other requests keep their order.
+    if (frame.type === "ack") this.#answer(frame).catch((err) => this.#fail(err));
+    else this.#requests = this.#requests.then(() => this.#answer(frame)).catch((err) => this.#fail(err));
+  }
+
+  async #answer({ type, ref, tags, ids, token }) {
+    switch (type) {
+      case "ack":
+        await this.#ask("POST", "ack", { ids });
+        return this.#goOn();
+      case "token":
+        this.#token = token;
+        return this.#receive({ type, expires: expiry(token) });
+      case "ping":
+        await this.#ask("GET", "subscriptions");
+        return this.#receive({ type: "pong" });
+    }
+    try {
+      this.#receive({ type: "subscriptions", ref, ...(await this.#ask("PATCH", "subscriptions", { [type]: tags })) });
+    } catch (err) {
+      if (err.fatal) throw err;
+      this.#receive({ type: "error", ref, code: err.code, message: err.message });
+    }
+  }
+
+  /** Gives the answer's body; null of an empty one. Its error is fatal where the frame is not to blame. */
+  async #ask(method, path, body) {
+    const headers = { Authorization: `Bearer ${this.#token}` };
+    if (body) headers["Content-Type"] = "application/json";
+    const response = await fetch(this.#base + path, {
+      method, headers, body: body && JSON.stringify(body),
+      cache: "no-store", keepalive: method === "POST", signal: method === "POST" ? null : this.#closed.signal,
+    }).catch((err) => { throw failure(undefined, `polling: ${err.message}`, { fatal: true }); });
+    if (response.status === 204) return null;
+    const answer = await response.json().catch(() => ({}));
+    if (response.ok && (answer.follow || answer.messages)) return answer;
+    const { status } = response;
+    throw failure(answer.code, answer.detail ?? `polling: HTTP status ${status}`, {
+      fatal: ![403, 422].includes(status) || answer.code === "forbidden", status,
+      retryMs: 1000 * (Number(response.headers.get("Retry-After")) || 0),
+    });
+  }
+
+  #fail({ status, code, message: reason, retryMs }) {
+    if (this.#closed.signal.aborted) return;
+    if (code === "forbidden") this.#ended({ code: 4503, reason: code });
+    else if (status !== 401) this.#ended({ reason, retryMs });
+    else if (this.#welcomed) this.#ended({ code: 4001, reason: "token_expired" });
+    else this.#ended({ code: 4501, reason: "unauthorized" });
+  }
+
+  close() {
+    this.#closed.abort();
+    this.#goOn();
+  }
+}
+
+function socketURL(url) {
+  const address = new URL(url, location.href);
+  address.protocol = address.protocol.replace("http", "ws");
+  address.pathname = address.pathname.replace(/(\/v1\/ws)?\/*$/, "/v1/ws");
+  return address.href;
+}
+
+/** What a token says, unverified: whose cursor it is, and when to refresh. */
+function claims(token) {
+  try {
+    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const { sub, exp } = JSON.parse(atob(payload));
+    return { sub: encodeURIComponent(sub), exp };
+  } catch {
+    return {};
+  }
+}
+
+function expiry(token) {
+  const { exp } = claims(token);
+  return exp && new Date(exp * 1000).toISOString();
+}
+
 function tooLong(text) {
   return new TextEncoder().encode(text).length > FRAME_LIMIT;
 }
 
-function failure(code, message) {
-  return Object.assign(new Error(message), { code });
+function failure(code, message, more) {
+  return Object.assign(new Error(message), { code, ...more });
+}
+
+/** A fault in the page's callback is the page's. */
+function tell(callback, value) {
+  try {
+    callback?.(value);
+  } catch (err) {
+    report(err);
+  }
 }
 
 /** Reaches window.onerror and the console, as an uncaught error does. */

@@ -313,7 +313,7 @@ func TestChangesOfSubscriptionsSettleWithTheAnswer(t *testing.T) {
 func TestAGapIsTold(t *testing.T) {
 	t.Parallel()
 	p := openPage(t)
-	p.Do(`const kept = new Map([["newswire " + location.origin.replace("http", "ws") + "/v1/ws ", "` + id(7) + `"]]);
+	p.Do(`const kept = new Map([["newswire " + location.origin.replace("http", "ws") + "/v1/ws : ", "` + id(7) + `"]]);
 		open_({storage: {getItem: (k) => kept.get(k) ?? null, setItem: (k, v) => kept.set(k, v), removeItem: (k) => kept.delete(k)}});
 		window.kept = kept`)
 	s := p.server.accept()

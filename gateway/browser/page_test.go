@@ -31,23 +31,25 @@ var pageFiles embed.FS
 // page is a page that has loaded the client, and the server it came from.
 type page struct {
 	*browsertest.Tab
-	server *fakeServer
-	url    string
+	server  *fakeServer
+	mailbox *mailbox // where it polls
+	url     string
 }
 
 // openPage loads the test page under the policy that sites are told to use.
 func openPage(t *testing.T) *page {
 	t.Helper()
-	server := newFakeServer(t)
+	server, mailbox := newFakeServer(t), newMailbox(t)
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/ws", server)
+	mux.Handle("/v1/", mailbox)
 	mux.HandleFunc("GET /newswire.js", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/javascript")
 		_, _ = w.Write(browser.Script)
 	})
-	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", fmt.Sprintf(
-			"default-src 'none'; script-src 'self'; connect-src ws://%s; base-uri 'none'", r.Host))
+			"default-src 'none'; script-src 'self'; connect-src ws://%[1]s http://%[1]s; base-uri 'none'", r.Host))
 		name := r.URL.Path
 		if name == "/" {
 			name = "/page.html"
@@ -56,9 +58,16 @@ func openPage(t *testing.T) *page {
 	})
 	site := httptest.NewServer(mux)
 	t.Cleanup(site.Close)
-	p := &page{Tab: browsertest.Open(t), server: server, url: site.URL}
+	p := &page{Tab: browsertest.Open(t), server: server, mailbox: mailbox, url: site.URL}
 	p.Load(p.url)
 	return p
+}
+
+// sibling is another tab of the same browser on the same site.
+func (p *page) sibling() *page {
+	other := &page{Tab: p.Beside(), server: p.server, mailbox: p.mailbox, url: p.url}
+	other.Load(p.url)
+	return other
 }
 
 // event is what the page has recorded of one callback.
@@ -74,6 +83,7 @@ type event struct {
 	Follow    []string
 	Mute      []string
 	Message   string
+	Transport string
 }
 
 // until waits for an event for which the JavaScript condition on e holds.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ type frame struct {
 type fakeServer struct {
 	t        *testing.T
 	sessions chan *session // ServeHTTP sends, accept receives; never closed
+	blocked  atomic.Bool   // no handshake gets through
 }
 
 func newFakeServer(t *testing.T) *fakeServer {
@@ -52,6 +54,10 @@ type session struct {
 }
 
 func (s *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.blocked.Load() {
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
 	upgrader := websocket.Upgrader{Subprotocols: []string{"newswire.v1"}}
 	conn, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {

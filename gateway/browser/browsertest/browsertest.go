@@ -46,6 +46,17 @@ func Open(t testing.TB) *Tab {
 	return &Tab{t: t, ctx: ctx}
 }
 
+// Beside gives another tab with the cookies and the storage of this one.
+func (tab *Tab) Beside() *Tab {
+	tab.t.Helper()
+	ctx, closeTab := chromedp.NewContext(tab.ctx)
+	tab.t.Cleanup(closeTab)
+	if err := chromedp.Do(ctx); err != nil {
+		tab.t.Fatalf("open a tab: %v", err)
+	}
+	return &Tab{t: tab.t, ctx: ctx}
+}
+
 func acquire(t testing.TB) context.Context {
 	t.Helper()
 	shared.mu.Lock()
@@ -106,6 +117,19 @@ func (tab *Tab) Do(js string) {
 func Eval[T any](tab *Tab, js string) T {
 	tab.t.Helper()
 	return Run(tab, chromedp.Evaluate[T](js, chromedp.EvalAwaitPromise))
+}
+
+// Until looks every few milliseconds until look is content; false when that
+// takes longer than Patience.
+func Until(tab *Tab, look func() bool) bool {
+	tab.t.Helper()
+	deadline := time.Now().Add(Patience)
+	for tick := time.NewTicker(20 * time.Millisecond); !look(); <-tick.C {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
 }
 
 // Run does one of chromedp's actions; its failure ends the test.

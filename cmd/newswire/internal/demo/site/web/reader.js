@@ -44,6 +44,7 @@ export class ReaderCard {
       getToken: () => this.#token(),
       ...this.sets,
       ack: "manual",
+      storage: sessionStorage, // the next demo is another journal
       onMessage: (message, control) => this.#show(message, control),
       onGap: () => (this.#part(".gap").hidden = false),
       onState: (change) => this.#state(change),
@@ -62,13 +63,13 @@ export class ReaderCard {
     return this.element.querySelector(selector);
   }
 
-  #state({ state, code, reason, retryInMs, welcome }) {
+  #state({ state, code, reason, retryInMs, transport, welcome }) {
     this.element.dataset.state = state;
     const closed = state === "stopped" && reason === "closed";
     const why = [reason, code].filter(Boolean).join(" ");
     this.#part(".state").textContent = {
       connecting: "connecting",
-      online: "online",
+      online: transport === "polling" ? "online, polling" : "online",
       offline: `offline${why ? `: ${why}` : ""}, again in ${((retryInMs ?? 0) / 1000).toFixed(1)} s`,
       stopped: closed ? "disconnected" : `stopped: ${why}`,
     }[state];
