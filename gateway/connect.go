@@ -144,6 +144,7 @@ func (g *Gateway) greet(s *session, bearer string) bool {
 	}
 	who, err := g.identify(s.ctx, token)
 	if err != nil {
+		g.log.Debug("token refused", "why", err, "session", s.id)
 		s.end(endingFor(err))
 		return false
 	}

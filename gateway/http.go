@@ -88,6 +88,7 @@ func (g *Gateway) known(serve func(http.ResponseWriter, *http.Request, identity)
 		}
 		who, err := g.identify(r.Context(), bearerToken(r))
 		if err != nil {
+			g.log.Debug("token refused", "why", err, "from", g.door.client(r))
 			refuseToken(w, err)
 			return
 		}

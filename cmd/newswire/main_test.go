@@ -50,7 +50,7 @@ func call(t *testing.T, configuration string, environ []string, args ...string) 
 }
 
 func TestWrongCallsAreOneSentenceAndCodeTwo(t *testing.T) {
-	const commands = "audit, bench, compensate, config, demo, doctor, migrate, resync, serve, setup, slot, tail, teardown, token, version"
+	const commands = "audit, bench, compensate, config, demo, doctor, migrate, resync, revoke, serve, setup, slot, tail, teardown, token, version"
 	for _, c := range []struct {
 		args []string
 		want string
@@ -66,6 +66,11 @@ func TestWrongCallsAreOneSentenceAndCodeTwo(t *testing.T) {
 		{[]string{"token", "--reader", "a\nb"}, `--reader "a\nb": a reader's name has 1 to 256 bytes and no control characters`},
 		{[]string{"token", "--reader", "u1", "--ttl", "0s"}, `--ttl 0s: a token lives for at least 1s`},
 		{[]string{"token", "--reader", "u1", "--tags", "tech,a\tb"}, `--tags "a\tb": a tag has 1 to 128 bytes and no control characters`},
+		{[]string{"revoke"}, `name either a reader with --reader or a token with --token-id`},
+		{[]string{"revoke", "--token-id", "a", "--issued-before", "1h"}, `--issued-before belongs to --reader: a token is refused whenever it was issued`},
+		{[]string{"revoke", "--reader", "u1", "--issued-before", "soon"}, `--issued-before "soon" is neither a time such as 2026-11-23T09:41:00Z nor an age such as 2h`},
+		{[]string{"revoke", "--reader", "u1", "--issued-before", "2999-01-01T00:00:00Z"}, `--issued-before 2999-01-01T00:00:00Z lies ahead: tokens that are signed until then would be refused too`},
+		{[]string{"revoke", "--list", "--reader", "u1"}, `--list only lists: give it alone`},
 		{[]string{"tail", "--from", "yesterday"}, `--from "yesterday": malformed message id: want 28 lower-case hexadecimal digits`},
 		{[]string{"serve", "--config", "other.yaml"}, `read configuration: open other.yaml: no such file or directory; name another file with --config`},
 	} {

@@ -66,6 +66,7 @@ func (e *engine) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/tail", e.serveTail)
 	mux.HandleFunc("GET /v1/audit", e.serveAudit)
 	mux.Handle("POST /v1/resync", http.NewCrossOriginProtection().Handler(http.HandlerFunc(e.serveResync)))
+	mux.Handle("/v1/revocations", e.revocationHandler())
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
