@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"time"
 )
@@ -22,15 +21,12 @@ func (j *Journal) append(ctx context.Context, c Commit) error {
 	if c.Spooled > 0 {
 		return j.addPart(ctx, c, maxQueue, (*Journal).commitSpoolLocked)
 	}
-	records := make([][]byte, len(c.Messages))
 	for i := range c.Messages {
-		m := &c.Messages[i]
-		var err error
-		if records[i], err = appendMessage(make([]byte, 0, m.recordSize()), m); err != nil {
+		if err := c.Messages[i].check(); err != nil {
 			return err
 		}
 	}
-	if !oneTransaction(records, c.Rows) {
+	if !oneTransaction(c.Messages, c.Rows) {
 		// It could be torn between two transactions, and its rows with it; a
 		// spooled commit has one small record that makes all of it count.
 		return j.addPart(ctx, c, maxQueue, (*Journal).commitSpoolLocked)
@@ -43,11 +39,11 @@ func (j *Journal) append(ctx context.Context, c Commit) error {
 	if known, err := j.continuesLocked(c); err != nil || known {
 		return err
 	}
-	it := &item{queuedAt: time.Now()}
+	it := &item{queuedAt: time.Now(), patient: true}
 	for i := range c.Messages {
 		m := &c.Messages[i]
 		j.placeLocked(Entry{Message: m})
-		it.add(placed{j.at.Head, m.ID, records[i]})
+		it.add(placed{j.at.Head, m})
 		j.lastID = m.ID
 	}
 	j.setRowsLocked(it, c.Rows)
@@ -60,15 +56,15 @@ func (j *Journal) append(ctx context.Context, c Commit) error {
 
 // oneTransaction tells whether the records of a commit fit one transaction,
 // which is never torn.
-func oneTransaction(messages [][]byte, rows []Row) bool {
+func oneTransaction(messages []Message, rows []Row) bool {
 	size, ops := 0, len(rows)
-	for _, record := range messages {
-		bytes, count := placed{record: record}.cost()
+	for i := range messages {
+		bytes, count := messages[i].cost()
 		size += bytes
 		ops += count
 	}
 	for _, r := range rows {
-		size += 1 + len(r.Key) + 1 + binary.MaxVarintLen64 + len(r.State)
+		size += r.cost()
 	}
 	return size <= maxTxnBytes && ops <= maxTxnOps
 }
@@ -86,7 +82,7 @@ func (j *Journal) Advance(ctx context.Context, lsn LSN) error {
 	}
 	if lsn > j.at.Confirmed {
 		j.at.Confirmed = lsn
-		j.enqueueLocked(&item{})
+		j.enqueueLocked(&item{patient: true})
 	}
 	return nil
 }
@@ -118,31 +114,24 @@ func (j *Journal) AppendChange(ctx context.Context, c Change, u Update) (Seq, er
 // neither write to the journal nor wait: nothing becomes durable meanwhile.
 // Nothing is written, and done is not called, when Apply returns an error.
 func (j *Journal) Apply(ctx context.Context, u Update, done func(error)) error {
-	if err := u.oneTransaction(0); err != nil {
+	err := u.oneTransaction(0)
+	if err == nil {
+		err = j.queueWith(ctx, &item{update: u, done: done, patient: done == nil}, func() {})
+	}
+	if err != nil {
 		return fmt.Errorf("apply update: %w", err)
 	}
-	if err := j.waitRoom(ctx, maxQueue); err != nil {
-		return fmt.Errorf("apply update: %w", err)
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.err != nil {
-		return fmt.Errorf("apply update: %w", j.err)
-	}
-	j.enqueueLocked(&item{update: u, done: done})
 	return nil
 }
 
 // ApplySync is Apply that returns when the records are durable.
 func (j *Journal) ApplySync(ctx context.Context, u Update) error {
-	written := make(chan error, 1)
-	if err := j.Apply(ctx, u, func(err error) { written <- err }); err != nil {
-		return err
+	err := u.oneTransaction(0)
+	if err == nil {
+		err = j.writeWith(ctx, &item{update: u}, func() {})
 	}
-	select {
-	case err := <-written:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err != nil {
+		return fmt.Errorf("apply update: %w", err)
 	}
+	return nil
 }

@@ -221,7 +221,7 @@ func TestAppendRefusesAnActionThatRecordsDoNotKnow(t *testing.T) {
 // idle makes a journal without a database: what is queued stays queued until
 // settle. Its waits are those of the real one, and a synctest bubble can hold it.
 func idle() *Journal {
-	return &Journal{log: silent, m: newMetrics(nil, nil), hasWork: make(chan struct{}, 1), oldest: 1}
+	return &Journal{log: silent, m: newMetrics(nil, nil), hasWork: make(chan struct{}, 1), oldest: 1, bundleFrom: bundleFrom}
 }
 
 // settle acts as Run does once the disk has taken the queue.

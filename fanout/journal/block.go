@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"sort"
 	"sync"
 
@@ -78,23 +77,29 @@ type packed struct {
 
 // packer makes blocks of records.
 type packer struct {
-	list []packed
-	p    packed
-	raw  []byte
+	list   []packed
+	p      packed
+	raw    []byte
+	record []byte
 }
 
-func (k *packer) add(id ID, record []byte) {
+// add takes the next message. The error is that of one that cannot be read back.
+func (k *packer) add(m *Message) (err error) {
 	if k.p.count == 0 {
-		k.p.from = id
+		k.p.from = m.ID
 	}
 	if k.raw == nil {
 		k.raw = make([]byte, 0, blockBytes+blockBytes/8)
 	}
-	k.raw = appendBytes(k.raw, record)
+	if k.record, err = appendMessage(k.record[:0], m); err != nil {
+		return err
+	}
+	k.raw = appendBytes(k.raw, k.record)
 	k.p.count++
 	if len(k.raw) >= blockBytes {
 		k.cut()
 	}
+	return nil
 }
 
 func (k *packer) cut() {
@@ -108,13 +113,10 @@ func (k *packer) cut() {
 // pack makes blocks of messages.
 func pack(messages []Message) ([]packed, error) {
 	var k packer
-	var record []byte
 	for i := range messages {
-		var err error
-		if record, err = appendMessage(record[:0], &messages[i]); err != nil {
+		if err := k.add(&messages[i]); err != nil {
 			return nil, err
 		}
-		k.add(messages[i].ID, record)
 	}
 	k.cut()
 	return k.list, nil
@@ -208,42 +210,14 @@ func (o *openBlock) upto(id ID) (n uint64, exact, ok bool, err error) {
 	return o.first + uint64(after) - 1, exact, after > 0, err
 }
 
-// mostOpen is how many blocks stay open: about what as many readers who catch
-// up at the same time need to read each block once.
-const mostOpen = 32
-
-// openBlocks keeps what was read last.
-type openBlocks struct {
-	mu   sync.Mutex // guards list
-	list []*openBlock
-}
-
-func (c *openBlocks) get(spool, last uint64) *openBlock {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i, o := range c.list {
-		if o.spool == spool && o.last == last {
-			copy(c.list[1:i+1], c.list[:i])
-			c.list[0] = o
-			return o
-		}
-	}
-	return nil
-}
-
-func (c *openBlocks) put(o *openBlock) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.list) == mostOpen {
-		c.list = c.list[:mostOpen-1]
-	}
-	c.list = slices.Insert(c.list, 0, o)
-}
+// openAs is what an open block is found by.
+type openAs struct{ spool, last uint64 }
 
 // open gives a block of a spooled commit, from the disk or on its way there; nil
 // when it is no longer kept.
 func (j *Journal) open(spool uint64, b block) (*openBlock, error) {
-	if o := j.opened.get(spool, b.last); o != nil {
+	as := openAs{spool, b.last}
+	if o, ok := j.opened.get(as); ok {
 		return o, nil
 	}
 	j.mu.Lock()
@@ -260,7 +234,7 @@ func (j *Journal) open(spool uint64, b block) (*openBlock, error) {
 	}
 	o, err := unpack(spool, b, value)
 	if err == nil {
-		j.opened.put(o)
+		j.opened.put(as, o)
 	}
 	return o, err
 }

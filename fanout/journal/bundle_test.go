@@ -35,6 +35,9 @@ func TestBacklogIsBundled(t *testing.T) {
 		t.Errorf("%d blocks for %d messages", blocks, entries)
 	}
 	wantFound(t, j, 0, all)
+	if plain, sets := records(t, j, spaceRows), spoolSets(t, j); plain != 0 || sets == 0 || sets > len(all)/100 {
+		t.Errorf("%d records of rows beside %d sets for %d rows, want sets alone", plain, sets, len(all))
+	}
 	end2()
 	end()
 	j, _ = start(t, dir)

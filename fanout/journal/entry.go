@@ -29,6 +29,14 @@ const (
 	flagFirst     byte = 2 // of a change: what the reader mutes stands behind the rest
 )
 
+// check tells what could not be read back.
+func (m *Message) check() error {
+	if !slices.Contains(actions, m.Action) {
+		return fmt.Errorf("message %s: unknown action %q", m.ID, m.Action)
+	}
+	return nil
+}
+
 // recordSize is at least the size of the message's record, so that making it
 // takes memory once.
 func (m *Message) recordSize() int {
@@ -41,16 +49,14 @@ func (m *Message) recordSize() int {
 	return n
 }
 
-// appendMessage makes the record of a message. What could not be read back is
-// an error here, where nothing of its commit is taken yet.
+// appendMessage makes the record of a message. The error is that of check.
 func appendMessage(b []byte, m *Message) ([]byte, error) {
-	action := slices.Index(actions, m.Action)
-	if action < 0 {
-		return b, fmt.Errorf("message %s: unknown action %q", m.ID, m.Action)
+	if err := m.check(); err != nil {
+		return b, err
 	}
 	b = append(b, recordMessage)
 	b = m.ID.appendTo(b)
-	b = append(b, byte(action))
+	b = append(b, byte(slices.Index(actions, m.Action)))
 	var flags byte
 	if m.Truncated {
 		flags |= flagTruncated

@@ -76,6 +76,7 @@ type Journal struct {
 	queue     []*item
 	queued    int           // bytes in queue and in the batch being written
 	room      chan struct{} // closed when queued shrinks; nil while nobody waits
+	gathering bool          // Run lets what comes gather: patient items give no token
 	err       error         // why no more writes are taken
 	failed    error         // why what was taken will not be durable; nil in a journal that works or was closed
 
@@ -85,7 +86,8 @@ type Journal struct {
 	unwritten []unwritten // in queue and in the batch being written
 	sets      []*rowBlock // that have not been merged, by generation; appended to or replaced, never changed
 
-	opened openBlocks
+	opened     recent[openAs, *openBlock]
+	openedSets recent[*rowBlock, rowSet]
 }
 
 // Open opens or makes the journal in cfg.Dir and mends what a crash left

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/dgraph-io/badger/v4/y"
 )
 
-// mendRows merges the sets of committed spools into the rows' own records, one
-// set at a time and in their order, so that a crash in between leaves the rest
-// to do.
+// mendRows merges the sets into the rows' own records, but those of an open
+// spool, one set at a time and in their order, so that a crash in between leaves
+// the rest to do.
 func (j *Journal) mendRows(ctx context.Context) error {
 	for {
 		j.mu.Lock()
@@ -38,24 +40,12 @@ func (j *Journal) mendSet(ctx context.Context, sets rowSets, b *rowBlock) error 
 	}); err != nil {
 		return err
 	}
-	written := make(chan error, 1)
-	it := &item{done: func(err error) { written <- err }}
+	it := &item{apart: true}
 	for _, r := range rows {
 		it.update.add(op{key: rowKey(r.Key), more: len(r.State) + 16, amend: func(present []byte) []byte { return j.merged(b.generation, r, present) }})
 	}
 	it.update.Delete(b.key())
-	err := j.queueWith(ctx, it, func() {
-		j.spools.set(&it.update) // with the generation: it must not come again, though the sets go
-	})
-	if err != nil {
-		return err
-	}
-	select {
-	case err = <-written:
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
-	if err != nil {
+	if err := j.writeWith(ctx, it, func() {}); err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -86,7 +76,8 @@ func (j *Journal) merged(generation uint64, told Row, present []byte) []byte {
 func (j *Journal) toldBetween(after, upto uint64, key []byte) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	hash := y.Hash(key)
 	return slices.ContainsFunc(j.sets, func(b *rowBlock) bool {
-		return after < b.generation && b.generation <= upto && b.may(key)
+		return after < b.generation && b.generation <= upto && b.may(key, hash)
 	})
 }

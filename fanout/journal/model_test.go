@@ -151,11 +151,13 @@ func (s *modelled) append(t *rapid.T) {
 	if s.m.open != nil {
 		t.Skip("a commit is being spooled")
 	}
-	s.m.lsn += 0x10
-	ordinal := 0
-	c := s.m.part(t, &ordinal)
-	must(t, s.j.Append(t.Context(), c))
-	s.m.place(c)
+	for range rapid.IntRange(1, 4).Draw(t, "commits") { // some are written together
+		s.m.lsn += 0x10
+		ordinal := 0
+		c := s.m.part(t, &ordinal)
+		must(t, s.j.Append(t.Context(), c))
+		s.m.place(c)
+	}
 }
 
 func (s *modelled) spool(t *rapid.T) {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/dgraph-io/badger/v4/y"
 )
 
 // Row is what the journal shall remember of a table's row from a commit on.
@@ -16,9 +18,10 @@ type Row struct {
 }
 
 // rowRecord is what is known of a row in one place: its own record, on disk or
-// on its way there, or a set of states that a spooled commit has stored. Where
-// several tell of a row, the latest counts: a record behind all sets up to the
-// generation that it names, and before those that came later.
+// on its way there, or a set of states. Each state that is told of any row has a
+// generation, and they grow in the order of the queue; that of a set is one of
+// those that it holds. Where several places tell of a row, the latest counts: a
+// record behind the sets up to its generation, and before those behind it.
 type rowRecord struct {
 	generation uint64
 	state      []byte // nil: nothing is remembered of the row
@@ -68,22 +71,14 @@ type pendingRow struct {
 
 // setRowsLocked adds rows to a commit's item; from now on Row tells them.
 func (j *Journal) setRowsLocked(it *item, rows []Row) {
+	j.at.Generation += uint64(len(rows))
 	for _, r := range rows {
-		record := rowRecord{j.spools.Generation, r.State}
-		if r.State == nil && !j.inSetLocked(r.Key) {
-			it.update.Delete(rowKey(r.Key))
-		} else {
-			it.update.Set(rowKey(r.Key), record.encode())
-		}
 		p := j.rows[string(r.Key)]
-		j.rows[string(r.Key)] = pendingRow{record, p.writes + 1}
+		j.rows[string(r.Key)] = pendingRow{rowRecord{j.at.Generation, r.State}, p.writes + 1}
+		it.size += r.cost()
 	}
-	it.rows = rows
-}
-
-// inSetLocked tells whether a set that has not been merged may tell of a row.
-func (j *Journal) inSetLocked(key []byte) bool {
-	return slices.ContainsFunc(j.sets, func(b *rowBlock) bool { return b.may(key) })
+	it.ops += len(rows)
+	it.rows, it.told = rows, j.at.Generation
 }
 
 // rowsWrittenLocked forgets what is on disk by now.
@@ -127,7 +122,7 @@ func (j *Journal) Row(key []byte) (state []byte, ok bool, err error) {
 			if b.generation <= r.generation {
 				return nil
 			}
-			rows, err := sets.open(v, b)
+			rows, err := j.openSet(v, sets, b)
 			if err != nil {
 				return err
 			}
@@ -147,8 +142,9 @@ func (j *Journal) Row(key []byte) (state []byte, ok bool, err error) {
 // setsOf gives those of the sets behind a generation that may tell of a row,
 // the latest first.
 func (j *Journal) setsOf(key []byte, all []*rowBlock, generation uint64) (of rowSets) {
+	hash := y.Hash(key)
 	for i := len(all) - 1; i >= 0 && all[i].generation > generation; i-- {
-		if all[i].may(key) {
+		if all[i].may(key, hash) {
 			of.list = append(of.list, all[i])
 		}
 	}
@@ -214,20 +210,20 @@ const fillStep = 1 << 20
 // snapshot. It returns when they are durable; a crash in between leaves some.
 func (j *Journal) FillRows(ctx context.Context, rows func(yield func(Row) bool)) error {
 	j.mu.Lock()
-	generation := j.spools.Generation
+	generation := j.at.Generation
 	j.mu.Unlock()
-	var u Update
+	it := &item{apart: true}
 	for r := range rows {
-		u.Set(rowKey(r.Key), rowRecord{generation, r.State}.encode())
-		if u.Size() < fillStep {
+		it.update.Set(rowKey(r.Key), rowRecord{generation, r.State}.encode())
+		if it.update.Size() < fillStep {
 			continue
 		}
-		if err := j.Apply(ctx, u, nil); err != nil {
+		if err := j.queueWith(ctx, it, func() {}); err != nil {
 			return fmt.Errorf("fill row states: %w", err)
 		}
-		u = Update{}
+		it = &item{apart: true}
 	}
-	if err := j.ApplySync(ctx, u); err != nil {
+	if err := j.writeWith(ctx, it, func() {}); err != nil {
 		return fmt.Errorf("fill row states: %w", err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"container/heap"
 	"encoding/binary"
 	"fmt"
@@ -12,11 +13,11 @@ import (
 	"github.com/dgraph-io/badger/v4/y"
 )
 
-// A spooled commit stores the states of its rows in sets, each a sorted,
-// compressed record of some hundred rows under a generation of its own: a
-// record for each row would cost the disk several times as much while the
-// commit is read. When it is committed, mend merges them into the rows'
-// own records, at leisure.
+// A spooled commit stores the states of its rows in sets, and so does a bundle
+// of small ones: each a sorted, compressed record of some hundred rows under a
+// generation of its own. A record for each row would cost the disk several
+// times as much while there is most to do. When they are committed, mend merges
+// them into the rows' own records, at leisure.
 
 // rowSetBytes is about what a set holds before it is compressed.
 const rowSetBytes = 64 << 10
@@ -28,7 +29,7 @@ const filterBits = 16
 
 // rowBlock is a set that has not been merged.
 type rowBlock struct {
-	spool       uint64 // that has stored it; set when it is queued, then fixed, as are the next five
+	spool       uint64 // that has stored it, or bundleSpool; set when it is queued, then fixed, as are the next five
 	generation  uint64
 	first, last []byte // keys
 	filter      y.Filter
@@ -39,9 +40,9 @@ func (b *rowBlock) key() []byte {
 	return binary.BigEndian.AppendUint64(spaceSpooled.Seq(Seq(b.spool)), b.generation)
 }
 
-// may tells whether the set may tell of a row.
-func (b *rowBlock) may(key []byte) bool {
-	return bytes.Compare(b.first, key) <= 0 && bytes.Compare(key, b.last) <= 0 && b.filter.MayContain(y.Hash(key))
+// may tells whether the set may tell of a row, whose key has that y.Hash.
+func (b *rowBlock) may(key []byte, hash uint32) bool {
+	return bytes.Compare(b.first, key) <= 0 && bytes.Compare(key, b.last) <= 0 && b.filter.MayContain(hash)
 }
 
 // rowSet is a set's content, sorted by key. A nil state forgets the row.
@@ -55,10 +56,10 @@ func (s rowSet) find(key []byte) (state []byte, told bool) {
 	return s[i].State, true
 }
 
-// packRows makes sets of a part's rows, which come in any order, none twice.
+// packRows makes sets of states of rows, which come in any order; of several of
+// one row the last counts.
 func packRows(rows []Row) (list []*rowBlock) {
-	rows = slices.Clone(rows)
-	slices.SortFunc(rows, func(a, b Row) int { return bytes.Compare(a.Key, b.Key) })
+	rows = lastStates(rows)
 	raw := make([]byte, 0, rowSetBytes+rowSetBytes/8)
 	begin := 0
 	for i, r := range rows {
@@ -77,6 +78,25 @@ func packRows(rows []Row) (list []*rowBlock) {
 		}
 	}
 	return list
+}
+
+// lastStates gives the last state of each row, sorted by key.
+func lastStates(rows []Row) (last []Row) {
+	order := make([]int32, len(rows))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int {
+		return cmp.Or(bytes.Compare(rows[a].Key, rows[b].Key), cmp.Compare(a, b))
+	})
+	last = make([]Row, 0, len(rows))
+	for _, i := range order {
+		if n := len(last); n > 0 && bytes.Equal(last[n-1].Key, rows[i].Key) {
+			last = last[:n-1]
+		}
+		last = append(last, rows[i])
+	}
+	return last
 }
 
 // describe makes what is kept in memory of a set.
@@ -152,14 +172,39 @@ func (s rowSets) open(v View, b *rowBlock) (rowSet, error) {
 	return rows, nil
 }
 
+// openSet is open that keeps what it has read.
+func (j *Journal) openSet(v View, sets rowSets, b *rowBlock) (rowSet, error) {
+	if rows, ok := j.openedSets.get(b); ok {
+		return rows, nil
+	}
+	rows, err := sets.open(v, b)
+	if err == nil && rows != nil {
+		j.openedSets.put(b, rows)
+	}
+	return rows, err
+}
+
 // setSpooledRowsLocked adds sets to a part's item; from now on Row tells them.
 func (j *Journal) setSpooledRowsLocked(it *item, spool uint64, sets []*rowBlock) {
 	for _, b := range sets {
-		j.spools.Generation++
-		b.spool, b.generation = spool, j.spools.Generation
+		j.at.Generation++
+		b.spool, b.generation = spool, j.at.Generation
 		it.update.Set(b.key(), b.value)
 	}
-	j.sets = append(slices.Clip(j.sets), sets...)
+	j.addSetsLocked(sets)
+}
+
+// addSetsLocked shows sets to readers.
+func (j *Journal) addSetsLocked(sets []*rowBlock) {
+	if len(sets) > 0 {
+		j.sets = sortedSets(append(slices.Clip(j.sets), sets...))
+	}
+}
+
+// sortedSets sorts a list by generation.
+func sortedSets(list []*rowBlock) []*rowBlock {
+	slices.SortFunc(list, func(a, b *rowBlock) int { return cmp.Compare(a.generation, b.generation) })
+	return list
 }
 
 // dropRowsLocked forgets the sets of a spool that has come to nothing.
@@ -169,6 +214,7 @@ func (j *Journal) dropRowsLocked(spool uint64) {
 
 // loadSets reads which sets there are.
 func (j *Journal) loadSets() error {
+	defer func() { j.sets = sortedSets(j.sets) }() // those of bundles stand behind those of spools
 	return j.View(func(v View) error {
 		return v.Scan(spaceSpooled, nil, func(key, record []byte) (bool, error) {
 			rows, err := unpackRows(record)
@@ -178,7 +224,6 @@ func (j *Journal) loadSets() error {
 			b := describe(rows)
 			b.spool, b.generation = uint64(SeqOf(key)), binary.BigEndian.Uint64(key[9:])
 			j.sets = append(j.sets, b)
-			j.spools.Generation = max(j.spools.Generation, b.generation)
 			return true, nil
 		})
 	})

@@ -86,17 +86,8 @@ func (j *Journal) setSource(ctx context.Context, s Source, moveLocked func(*item
 	}
 	var u Update
 	u.Set(keySource, value)
-	written := make(chan error, 1)
-	it := &item{update: u, done: func(err error) { written <- err }}
-	if err := j.queueWith(ctx, it, func() { moveLocked(it) }); err != nil {
-		return fmt.Errorf("set source: %w", err)
-	}
-	select {
-	case err = <-written:
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
-	if err != nil {
+	it := &item{update: u}
+	if err := j.writeWith(ctx, it, func() { moveLocked(it) }); err != nil {
 		return fmt.Errorf("set source: %w", err)
 	}
 	j.mu.Lock()
@@ -118,4 +109,19 @@ func (j *Journal) queueWith(ctx context.Context, it *item, change func()) error 
 	change()
 	j.enqueueLocked(it)
 	return nil
+}
+
+// writeWith is queueWith that returns when the item is durable.
+func (j *Journal) writeWith(ctx context.Context, it *item, change func()) error {
+	written := make(chan error, 1)
+	it.done = func(err error) { written <- err }
+	if err := j.queueWith(ctx, it, change); err != nil {
+		return err
+	}
+	select {
+	case err := <-written:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

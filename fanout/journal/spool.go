@@ -32,12 +32,10 @@ type spool struct {
 }
 
 // spoolState is the record of the spools. Each has a number, from 1; committed
-// are all but the open one and those that were dropped. So has each set of
-// states of rows that one stores: its generation.
+// are all but the open one and those that were dropped.
 type spoolState struct {
-	Last       uint64 `json:"last"`       // number of the last one
-	Open       bool   `json:"open"`       // the last one is not committed
-	Generation uint64 `json:"generation"` // of the last set that was durable with this record
+	Last uint64 `json:"last"` // number of the last one
+	Open bool   `json:"open"` // the last one is not committed
 }
 
 func (s spoolState) set(u *Update) {
@@ -138,7 +136,7 @@ func inOrder(c Commit) error {
 // spoolLocked queues a part, and opens a spool for the first one. It moves
 // neither the head nor the position.
 func (j *Journal) spoolLocked(c Commit, messages []packed, rows []*rowBlock) {
-	it := &item{blocks: len(messages), states: rows}
+	it := &item{apart: true, patient: true, blocks: len(messages), states: rows}
 	if j.spool == nil {
 		j.spools.Last++
 		j.spools.Open = true

@@ -289,7 +289,7 @@ func TestSpooledCommitIsCommittedByOneSmallItem(t *testing.T) {
 		t.Errorf("the last item has %d records and leads to %+v", len(last.update.ops), last.after)
 	}
 	for _, it := range j.queue[:len(j.queue)-1] {
-		if it.after != (position{}) {
+		if it.after.Head != 0 || it.after.Commit != 0 || it.after.Confirmed != 0 {
 			t.Fatalf("a part leads to %+v before the end is read", it.after)
 		}
 	}

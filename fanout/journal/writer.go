@@ -18,6 +18,8 @@ type position struct {
 	Epoch     uint16
 	Commit    LSN // commit record of the last commit
 	Confirmed LSN // everything up to here was read
+
+	Generation uint64 // of the last states of rows
 }
 
 // before tells whether a commit is one that the journal does not have yet.
@@ -34,11 +36,12 @@ func (p position) encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, uint64(p.Head))
 	b = binary.BigEndian.AppendUint16(b, p.Epoch)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.Commit))
-	return binary.BigEndian.AppendUint64(b, uint64(p.Confirmed))
+	b = binary.BigEndian.AppendUint64(b, uint64(p.Confirmed))
+	return binary.BigEndian.AppendUint64(b, p.Generation)
 }
 
 func decodePosition(b []byte) (position, error) {
-	if len(b) != 26 {
+	if len(b) != 34 {
 		return position{}, fmt.Errorf("read position: %d bytes: %w", len(b), ErrDamaged)
 	}
 	return position{
@@ -46,6 +49,8 @@ func decodePosition(b []byte) (position, error) {
 		Epoch:     binary.BigEndian.Uint16(b[8:]),
 		Commit:    LSN(binary.BigEndian.Uint64(b[10:])),
 		Confirmed: LSN(binary.BigEndian.Uint64(b[18:])),
+
+		Generation: binary.BigEndian.Uint64(b[26:]),
 	}, nil
 }
 
@@ -53,12 +58,15 @@ func decodePosition(b []byte) (position, error) {
 type item struct {
 	update   Update
 	messages []placed    // whose records are written with update; fixed by Append
-	size     int         // bytes that all of it writes
-	ops      int         // records that messages become, at most
-	rows     []Row       // of update: states that are in Journal.rows too
+	rows     []Row       // likewise; they are in Journal.rows too
+	told     uint64      // generation of the last of rows
+	apart    bool        // it tells of rows in its update: no set holds what was told on both sides of it
+	size     int         // bytes that all of it writes, at most
+	ops      int         // records that messages and rows become, at most
 	blocks   int         // of update: so many of the first of Journal.unwritten
 	states   []*rowBlock // of update
 	after    position    // where the journal stands once the item is durable
+	patient  bool        // nobody waits for it to be durable: in a flood it may wait for others
 	queuedAt time.Time   // zero when not measured
 	done     func(error) // nil when nobody waits
 }
@@ -69,6 +77,9 @@ func (j *Journal) enqueueLocked(it *item) {
 	it.size += it.update.size
 	j.queue = append(j.queue, it)
 	j.queued += it.size
+	if j.gathering && it.patient && j.queued < maxTxnBytes {
+		return
+	}
 	select {
 	case j.hasWork <- struct{}{}:
 	default: // the token is there already
@@ -130,6 +141,9 @@ func (j *Journal) Run(ctx context.Context) error {
 			return err
 		}
 		j.written(batch)
+		if flood(batch) {
+			j.gather(ctx)
+		}
 	}
 }
 
@@ -204,7 +218,11 @@ func (j *Journal) commitTogether(items []*item) error {
 		return write(txn, o)
 	}
 	var entries Update
-	made := j.place(&entries, items)
+	made, err := j.placeMessages(&entries, items)
+	if err != nil {
+		return err
+	}
+	sets := j.placeRows(&entries, items)
 	for _, o := range entries.ops {
 		if err := put(o); err != nil {
 			return err
@@ -225,6 +243,7 @@ func (j *Journal) commitTogether(items []*item) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.extents = j.extents.with(made)
+	j.addSetsLocked(sets)
 	return nil
 }
 
