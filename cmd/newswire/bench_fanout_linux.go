@@ -9,6 +9,7 @@ import (
 
 	"newswire/cmd/newswire/internal/bench"
 	"newswire/cmd/newswire/internal/bench/yard"
+	"newswire/cmd/newswire/internal/config"
 )
 
 func (p *program) benchFanout() *cobra.Command {
@@ -32,6 +33,26 @@ func (p *program) benchFanout() *cobra.Command {
 	flags.BoolVar(&f.Curve, "curve", false, "instead: the engine with 1,000 to 15,000 readers")
 	flags.BoolVar(&f.Reconnect, "reconnect", false, "instead: all readers come back after the engine was killed")
 	flags.StringVar(&f.Profile, "profile", "", "`directory` for CPU profiles")
+	return cmd
+}
+
+func (p *program) benchLatency() *cobra.Command {
+	var l bench.Latency
+	cmd := &cobra.Command{
+		Use:   "latency",
+		Short: "Time from the commit to the reader's socket, beside pg_recvlogical's pipe",
+		Args:  noArguments,
+		RunE: work(func(ctx context.Context) error {
+			l.Stdout = p.stdout
+			return l.Run(ctx, p.logger(config.Log{Level: "warn"}))
+		}),
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&l.Readers, "readers", 1000, "`number` of connections")
+	flags.IntVar(&l.Rate, "rate", 50, "`number` of commits a second")
+	flags.DurationVar(&l.For, "for", 10*time.Second, "`time` of one measurement")
+	flags.IntVar(&l.Runs, "runs", 3, "`number` of measurements of each")
+	flags.StringVar(&l.PGBin, "pg-bin", "", "`directory` of PostgreSQL's programs; default the newest there is")
 	return cmd
 }
 

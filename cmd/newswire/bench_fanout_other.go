@@ -8,11 +8,21 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// benchFanout needs epoll, and processes as Linux counts them.
+// The load client needs epoll.
 func (p *program) benchFanout() *cobra.Command {
+	return linuxOnly("fanout", "Send messages to thousands of readers; on Linux only")
+}
+
+func (p *program) benchLatency() *cobra.Command {
+	return linuxOnly("latency", "Time from the commit to the reader's socket; on Linux only")
+}
+
+func linuxOnly(name, short string) *cobra.Command {
 	return &cobra.Command{
-		Use: "fanout", Short: "Send messages to thousands of readers; on Linux only", Args: noArguments,
-		RunE: func(*cobra.Command, []string) error { return failure{errors.New("bench fanout: runs on Linux only")} },
+		Use: name, Short: short, Args: noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			return failure{errors.New("bench " + name + ": runs on Linux only")}
+		},
 	}
 }
 

@@ -110,8 +110,8 @@ func (g *fanoutGround) open(kind string, acks bool) (*scene, error) {
 	}
 	cfg := crowd.Config{Address: s.child.address, Ack: acks, Tail: yard.ReadTail}
 	if kind == yard.Newswire {
-		cfg.Hello = func(reader int) []byte { return hello(reader, "") }
-		cfg.Back = func(reader int, after []byte) []byte { return hello(reader, string(after)) }
+		cfg.Hello = func(reader int) []byte { return hello(name(reader), yard.Tag, "") }
+		cfg.Back = func(reader int, after []byte) []byte { return hello(name(reader), yard.Tag, string(after)) }
 	}
 	if s.crowd, err = crowd.New(cfg); err != nil {
 		return nil, errors.Join(err, s.child.end())
@@ -119,20 +119,22 @@ func (g *fanoutGround) open(kind string, acks bool) (*scene, error) {
 	return s, nil
 }
 
+func name(reader int) string { return fmt.Sprint("reader", reader) }
+
 // close sends the readers away first: nobody has to be told goodbye then.
 func (s *scene) close() error {
 	return errors.Join(s.crowd.Close(), s.child.end(), os.RemoveAll(s.dir))
 }
 
-// hello is a reader's first frame.
-func hello(reader int, after string) []byte {
+// hello is a reader's first frame; after is the id that it has got, or nothing.
+func hello(reader, tag, after string) []byte {
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-		"sub": fmt.Sprint("reader", reader), "exp": time.Now().Add(24 * time.Hour).Unix(),
+		"sub": reader, "exp": time.Now().Add(24 * time.Hour).Unix(),
 	}).SignedString(yard.Secret)
 	if err != nil {
 		panic("sign a token: " + err.Error()) // HS256 takes every key
 	}
-	frame := map[string]any{"type": "hello", "token": token, "follow": []string{yard.Tag}}
+	frame := map[string]any{"type": "hello", "token": token, "follow": []string{tag}}
 	if after != "" {
 		frame["after"] = after
 	}

@@ -108,6 +108,13 @@ func (c *Crowd) Slowest(part float64) (times []time.Duration) {
 	return times
 }
 
+// Delays gives all latencies that were recorded, in order.
+func (c *Crowd) Delays() []time.Duration {
+	all := slices.Concat(c.latencies...)
+	slices.Sort(all)
+	return all
+}
+
 // Until lets the readers read until done says so. It gives up when nothing has
 // come for a minute.
 func (c *Crowd) Until(done func() bool) error {
