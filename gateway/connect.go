@@ -31,19 +31,22 @@ const helloTimeout = 5 * time.Second
 // that net/http's buffers are freed.
 func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 	if !slices.Contains(websocket.Subprotocols(r), subprotocol) {
+		g.deps.m.refusedAs("subprotocol").Inc()
 		problem(w, http.StatusBadRequest, "subprotocol", "the subprotocol "+subprotocol+" was not offered")
 		return
 	}
 	if !g.allowedOrigin(r) {
+		g.deps.m.refusedAs("origin").Inc()
 		problem(w, http.StatusForbidden, "origin", "the origin is not on the list gateway.origins")
 		return
 	}
 	if g.verifier.Ready() != nil {
+		g.deps.m.refusedAs("unavailable").Inc()
 		refuseToken(w, tokens.ErrUnavailable)
 		return
 	}
 	if !g.enter() {
-		refuse(w, http.StatusServiceUnavailable, time.Second, "draining", "this server is going away")
+		g.door.refuse(w, http.StatusServiceUnavailable, time.Second, "draining", "this server is going away")
 		return
 	}
 	leave, ok := g.door.admit(w, r)

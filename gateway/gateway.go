@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -71,9 +70,11 @@ type Config struct {
 	Origins        []string // exactly as browsers send them
 	CertFile       string   // with KeyFile: TLS
 	KeyFile        string
+	MinTLS         uint16 // least version, as crypto/tls names it; 0 means 1.2
+	ProxyProtocol  bool   // trusted proxies begin each connection with the header of the PROXY protocol
 	Auth           Auth
 	Limits         Limits
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	TrustedProxies []netip.Prefix // who are believed whose request, or connection, they bring
 	Drain          time.Duration  // over which sessions are sent away at the end
 	AckTimeout     time.Duration  // told to clients; how long a poll counts as a connection
 	PingEvery      time.Duration  // 0 means 25 s
@@ -151,6 +152,9 @@ func New(cfg Config, ps *Pools, readers *fanout.Readers, router Router, log *slo
 	if cfg.Auth.JWKSURL != "" && cfg.Auth.Cache == nil {
 		cfg.Auth.Cache = jwksCache{ps.deps.journal}
 	}
+	if cfg.MinTLS == 0 {
+		cfg.MinTLS = tls.VersionTLS12
+	}
 	v, err := tokens.New(cfg.Auth, log)
 	if err != nil {
 		return nil, err
@@ -161,7 +165,7 @@ func New(cfg Config, ps *Pools, readers *fanout.Readers, router Router, log *slo
 	}
 	g := &Gateway{
 		cfg: cfg, deps: ps.deps, readers: readers, pools: ps, router: router, verifier: v, revoked: revoked,
-		door: newDoor(cfg), log: log, polling: turns{held: make(map[journal.Reader]*turn)},
+		door: newDoor(cfg, ps.deps.m), log: log, polling: turns{held: make(map[journal.Reader]*turn)},
 	}
 	g.life, g.kill = context.WithCancel(context.Background())
 	g.open, g.close = context.WithCancel(g.life)
@@ -197,35 +201,15 @@ func (g *Gateway) Ready() error {
 // Run serves readers until ctx ends; then it admits nobody, sends every session
 // away within Config.Drain, and returns when all have gone.
 func (g *Gateway) Run(ctx context.Context) error {
-	ln, err := net.Listen("tcp", g.cfg.Listen)
+	f, err := g.newFront()
 	if err != nil {
-		return fmt.Errorf("gateway.listen: cannot listen on %s: %w; choose another address or end the process that has it", g.cfg.Listen, err)
+		return err
 	}
-	server := &http.Server{
-		Handler:           g.Handler(),
-		ReadHeaderTimeout: 5 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
-	}
-	if g.cfg.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(g.cfg.CertFile, g.cfg.KeyFile)
-		if err != nil {
-			return errors.Join(fmt.Errorf("gateway.tls: %w", err), ln.Close())
-		}
-		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
-		ln = tls.NewListener(ln, server.TLSConfig)
-	}
-	g.address.Store(ln.Addr())
+	g.address.Store(f.listener.Addr())
 	var group errgroup.Group
 	group.Go(func() error { return g.verifier.Run(ctx) })
 	group.Go(func() error { return g.revoked.run(ctx) })
-	group.Go(func() error {
-		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve gateway: %w", err)
-		}
-		return nil
-	})
+	f.serve(ctx, &group)
 	<-ctx.Done()
 	defer g.kill()
 	g.entrance.Lock()
@@ -233,10 +217,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.entrance.Unlock()
 	g.close()
 	g.drain()
-	stop, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	_ = server.Shutdown(stop) // who still polls is cut off
-	_ = server.Close()
+	f.stop()
 	return group.Wait()
 }
 
@@ -277,6 +258,6 @@ func (g *Gateway) drain() {
 }
 
 func (g *Gateway) allowedOrigin(r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	return origin == "" || slices.Contains(g.cfg.Origins, origin)
+	origins := r.Header.Values("Origin") // programs send none
+	return len(origins) == 0 || len(origins) == 1 && slices.Contains(g.cfg.Origins, origins[0])
 }

@@ -235,10 +235,3 @@ func wantProblem(t testing.TB, got reply, status int, code string) {
 		t.Errorf("problem is %s, want status %d and code %s", got.body, status, code)
 	}
 }
-
-// held tells how many connections have a place.
-func (d *door) held() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.all
-}

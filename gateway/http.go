@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -51,6 +53,7 @@ func serveScript(script []byte) http.Handler {
 	sum := sha256.Sum256(script)
 	etag := `"` + hex.EncodeToString(sum[:8]) + `"`
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer limitAnswer(w)()
 		w.Header().Set("ETag", etag)
 		w.Header().Set("Cache-Control", "no-cache")
 		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
@@ -92,9 +95,42 @@ func (g *Gateway) known(serve func(http.ResponseWriter, *http.Request, identity)
 			refuseToken(w, err)
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		serve(w, r, who)
+		defer limitAnswer(w)()
+		if takeBody(w, r) {
+			serve(w, r, who)
+		}
 	}
+}
+
+// limitAnswer bounds how long a client may take to read what a handler writes;
+// lift is for what comes next on the connection.
+func limitAnswer(w http.ResponseWriter) (lift func()) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Now().Add(answerTimeout))
+	return func() { _ = rc.SetWriteDeadline(time.Time{}) }
+}
+
+// takeBody reads a request's body whole, so that no handler waits for one that
+// drips; false when it has answered. The deadline is for the body alone: behind
+// it, one would end a poll that waits.
+func takeBody(w http.ResponseWriter, r *http.Request) bool {
+	if r.ContentLength == 0 {
+		return true
+	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	_ = rc.SetReadDeadline(time.Time{})
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		problem(w, http.StatusRequestEntityTooLarge, "body_too_large", fmt.Sprintf("a body has at most %d bytes", maxBody))
+	case err != nil:
+		w.Header().Set("Connection", "close")
+		problem(w, http.StatusRequestTimeout, "body_timeout", "the body did not come")
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return err == nil
 }
 
 func (g *Gateway) serveAck(w http.ResponseWriter, r *http.Request, who identity) {

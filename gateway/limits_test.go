@@ -150,7 +150,7 @@ func TestSessionsOfOneAddressAreLimited(t *testing.T) {
 // trusted proxies wrote it.
 func TestClientAddressBehindProxies(t *testing.T) {
 	t.Parallel()
-	d := newDoor(Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}})
+	d := newDoor(Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}}, nil)
 	for _, c := range []struct {
 		remote, header, want string
 	}{
@@ -162,6 +162,9 @@ func TestClientAddressBehindProxies(t *testing.T) {
 		{"[fd00::1]:999", "2001:db8::7", "2001:db8::7"},
 		{"10.0.0.1:999", "1.1.1.1, 203.0.113.1, 10.0.0.2", "203.0.113.1"},
 		{"10.0.0.1:999", "10.0.0.3, 10.0.0.2", "10.0.0.3"},
+		{"10.0.0.1:999", "203.0.113.1:4711", "203.0.113.1"},
+		{"10.0.0.1:999", "[2001:db8::7]:4711", "2001:db8::7"},
+		{"10.0.0.1:999", "[2001:db8::7]", "2001:db8::7"},
 		{"10.0.0.1:999", "203.0.113.1, unknown", "10.0.0.1"},
 		{"10.0.0.1:999", "203.0.113.1,", "10.0.0.1"},
 		{"10.0.0.1:999", "<script>", "10.0.0.1"},

@@ -9,6 +9,7 @@ type metrics struct {
 	deliveries    prometheus.Counter
 	lagging       prometheus.Gauge
 	closed        map[ending]prometheus.Counter
+	refused       *prometheus.CounterVec // by code, before there is a session
 	commitToWrite prometheus.Histogram
 }
 
@@ -28,6 +29,10 @@ func newMetrics(reg prometheus.Registerer, ps *Pools) *metrics {
 			Help: "Sessions that read from the journal because their queue was full.",
 		}),
 		closed: make(map[ending]prometheus.Counter),
+		refused: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "newswire_gateway_refused_total",
+			Help: "Connections that were refused before they became sessions, by the code of the answer.",
+		}, []string{"code"}),
 		commitToWrite: auto.NewHistogram(prometheus.HistogramOpts{
 			Name:    "newswire_commit_to_write_seconds",
 			Help:    "Time from PostgreSQL's commit to the first write to a reader's socket.",
@@ -41,5 +46,13 @@ func newMetrics(reg prometheus.Registerer, ps *Pools) *metrics {
 	for _, e := range endings {
 		m.closed[e] = closed.WithLabelValues(e.reason)
 	}
+	for _, code := range refusals {
+		m.refused.WithLabelValues(code)
+	}
 	return m
 }
+
+// refusals are the codes with which connections are refused.
+var refusals = []string{"connections", "handshakes", "sessions", "sessions_per_ip", "origin", "subprotocol", "draining", "unavailable"}
+
+func (m *metrics) refusedAs(code string) prometheus.Counter { return m.refused.WithLabelValues(code) }

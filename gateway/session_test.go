@@ -162,7 +162,7 @@ func TestFragmentsAreOneFrame(t *testing.T) {
 
 func TestSessionsOverTLS(t *testing.T) {
 	t.Parallel()
-	certFile, keyFile, pool := certificate(t)
+	certFile, keyFile, pool := selfSigned(t)
 	r := newRig(t, func(s *settings) { s.CertFile, s.KeyFile = certFile, keyFile })
 	dialer := websocket.Dialer{Subprotocols: []string{subprotocol}, TLSClientConfig: &tls.Config{RootCAs: pool}}
 	conn, _, err := dialer.Dial(r.url("wss", "/v1/ws"), nil)
@@ -188,8 +188,8 @@ func TestSessionsOverTLS(t *testing.T) {
 	}
 }
 
-// certificate makes one for 127.0.0.1 that only its own pool trusts.
-func certificate(t testing.TB) (certFile, keyFile string, pool *x509.CertPool) {
+// selfSigned makes one for 127.0.0.1 that only its own pool trusts.
+func selfSigned(t testing.TB) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

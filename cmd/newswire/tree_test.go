@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"ack/offline":          {"ack", "fanout/journal", "fanout/journal/fault"},
 	"ack/compensate":       {"ack/compensate/channel", "ack/compensate/policy", "ack/compensate/store", "fanout/journal/fault"},
 	"ack/compensate/store": {"ack/compensate/channel"},
-	"gateway":              {"fanout", "fanout/journal", "fanout/journal/fault", "gateway/browser", "gateway/tokens"},
+	"gateway":              {"fanout", "fanout/journal", "fanout/journal/fault", "gateway/browser", "gateway/certificate", "gateway/tokens"},
 	"gateway/tokens":       {"fanout"},
 
 	"ack/compensate/channel/wire":                {"ack/compensate/channel"},

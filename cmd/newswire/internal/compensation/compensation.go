@@ -21,6 +21,7 @@ import (
 	"newswire/ack/compensate/policy"
 	"newswire/ack/offline"
 	"newswire/cmd/newswire/internal/config"
+	"newswire/gateway/certificate"
 	"newswire/gateway/tokens"
 	"newswire/migrations"
 
@@ -28,6 +29,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
 )
 
 // Needs are the sections of the configuration that the service reads.
@@ -109,9 +111,13 @@ func Config(cfg config.Config, log *slog.Logger, more map[string]channel.Channel
 	if err != nil {
 		return compensate.Config{}, err
 	}
-	over, err := certificate(cfg.Gateway.TLS)
+	pair, err := pairOf(cfg.Gateway.TLS, log)
 	if err != nil {
 		return compensate.Config{}, err
+	}
+	var over *tls.Config
+	if pair != nil {
+		over = pair.TLS(cfg.Gateway.TLS.Least())
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -122,7 +128,7 @@ func Config(cfg config.Config, log *slog.Logger, more map[string]channel.Channel
 			holder, err := verifier.Verify(context.Background(), token)
 			return compensate.Caller{Reader: holder.Reader, Backend: holder.Role == tokens.RoleBackend}, err
 		},
-		Follow:  verifier.Run,
+		Follow:  follower(verifier, pair),
 		Backlog: m.Backlog, Retention: m.Retention, Lease: m.Lease, Registry: registry, Log: log,
 	}, nil
 }
@@ -176,14 +182,27 @@ func kafkaOf(cfg config.Config) (compensate.Kafka, error) {
 	return k, nil
 }
 
-// certificate is the gateway's: both are the site's to its readers.
-func certificate(t config.TLS) (*tls.Config, error) {
+// pairOf gives the gateway's certificate: both are the site's to its readers. Nil
+// where TLS is not configured.
+func pairOf(t config.TLS, log *slog.Logger) (*certificate.Pair, error) {
 	if t.CertFile == "" {
 		return nil, nil
 	}
-	pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	pair, err := certificate.Open(t.CertFile, t.KeyFile, log)
 	if err != nil {
 		return nil, fmt.Errorf("gateway.tls cannot be used: %w", err)
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}, nil
+	return pair, nil
+}
+
+// follower keeps keys and certificate up to date until ctx ends.
+func follower(verifier *tokens.Verifier, pair *certificate.Pair) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		var group errgroup.Group
+		group.Go(func() error { return verifier.Run(ctx) })
+		if pair != nil {
+			group.Go(func() error { return pair.Run(ctx) })
+		}
+		return group.Wait()
+	}
 }

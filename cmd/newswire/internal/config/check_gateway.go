@@ -59,6 +59,10 @@ func (g *Gateway) check(c *checker) {
 	if (g.TLS.CertFile == "") != (g.TLS.KeyFile == "") {
 		c.fault("gateway.tls", "has only one of cert_file and key_file: give both, or none")
 	}
+	c.oneOf("gateway.tls.min_version", g.TLS.MinVersion, "1.2", "1.3")
+	if g.ProxyProtocol && len(g.TrustedProxies) == 0 {
+		c.fault("gateway.proxy_protocol", "is on and gateway.trusted_proxies names nobody: list the proxies that speak it")
+	}
 	g.Auth.check(c)
 	g.Limits.check(c)
 	for i, proxy := range g.TrustedProxies {
@@ -109,6 +113,14 @@ func (a *Auth) check(c *checker) {
 	if a.MaxTTL < 0 {
 		c.fault("gateway.auth.max_ttl", "is %s: write 0s for any, or how long a token may live, such as 24h", a.MaxTTL)
 	}
+}
+
+// Least is the least version, as crypto/tls names it.
+func (t TLS) Least() uint16 {
+	if t.MinVersion == "1.3" {
+		return tls.VersionTLS13
+	}
+	return tls.VersionTLS12
 }
 
 // Tokens is what their verifier needs to know.

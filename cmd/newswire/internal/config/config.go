@@ -88,14 +88,16 @@ type Gateway struct {
 	Auth           Auth          `yaml:"auth"`            // how readers prove who they are
 	Limits         Limits        `yaml:"limits"`          // what one reader, one address and all together may use
 	TrustedProxies []string      `yaml:"trusted_proxies"` // addresses or networks whose X-Forwarded-For counts
+	ProxyProtocol  bool          `yaml:"proxy_protocol"`  // they begin each connection with the PROXY protocol's header
 	Drain          time.Duration `yaml:"drain"`           // within it every session is told to go elsewhere; default 10s
 }
 
 // TLS is the gateway's certificate. Load has read the pair once, so that a
 // wrong one is told before anything starts.
 type TLS struct {
-	CertFile string `yaml:"cert_file"`
-	KeyFile  string `yaml:"key_file"`
+	CertFile   string `yaml:"cert_file"`
+	KeyFile    string `yaml:"key_file"`
+	MinVersion string `yaml:"min_version"` // 1.2 or 1.3; default 1.2
 }
 
 // Auth says which tokens are accepted; the key decides the algorithm.
@@ -182,6 +184,7 @@ func Default() Config {
 		Gateway: Gateway{
 			Listen: ":8080",
 			Admin:  "127.0.0.1:8081",
+			TLS:    TLS{MinVersion: "1.2"},
 			Auth:   Auth{Leeway: 30 * time.Second},
 			Limits: Limits{SessionsPerReader: 10, FramesPerSecond: 50, TagsPerReader: 500},
 			Drain:  10 * time.Second,

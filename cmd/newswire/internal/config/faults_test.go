@@ -63,6 +63,8 @@ func TestFaultsAreSentences(t *testing.T) {
 		{"any origin", "gateway: {", "gateway: {origins: ['*'], ", `newswire.yaml line 6: gateway.origins[0] is "*": write scheme://host or scheme://host:port, such as https://news.example.com`},
 		{"half TLS", "gateway: {", "gateway: {tls: {cert_file: x}, ", `newswire.yaml line 6: gateway.tls has only one of cert_file and key_file: give both, or none`},
 		{"TLS files", "gateway: {", "gateway: {tls: {cert_file: DIR/x, key_file: DIR/y}, ", `newswire.yaml line 6: gateway.tls cannot be used: open x: no such file or directory`},
+		{"TLS version", "gateway: {", "gateway: {tls: {min_version: 1.1}, ", `newswire.yaml line 6: gateway.tls.min_version is "1.1": write 1.2 or 1.3`},
+		{"PROXY from anybody", "gateway: {", "gateway: {proxy_protocol: true, ", `newswire.yaml line 6: gateway.proxy_protocol is on and gateway.trusted_proxies names nobody: list the proxies that speak it`},
 		{"limit", "gateway: {", "gateway: {limits: {sessions: -1}, ", `newswire.yaml line 6: gateway.limits.sessions is -1: write 0 for no limit, or more`},
 		{"proxy", "gateway: {", "gateway: {trusted_proxies: [lb], ", `newswire.yaml line 6: gateway.trusted_proxies[0] is "lb": write an address or a network, such as 10.0.0.0/8`},
 		{"drain", "gateway: {", "gateway: {drain: -1s, ", `newswire.yaml line 6: gateway.drain is -1s: write more than 0s, such as 10s`},

@@ -228,7 +228,7 @@ func gatewayConfig(cfg config.Config, opts Options) (gateway.Config, error) {
 	g := cfg.Gateway
 	proxies, err := parseProxies(g.TrustedProxies)
 	return gateway.Config{
-		Listen: g.Listen, Origins: g.Origins, CertFile: g.TLS.CertFile, KeyFile: g.TLS.KeyFile,
+		Listen: g.Listen, Origins: g.Origins, CertFile: g.TLS.CertFile, KeyFile: g.TLS.KeyFile, MinTLS: g.TLS.Least(), ProxyProtocol: g.ProxyProtocol,
 		Auth: g.Auth.Tokens(),
 		Limits: gateway.Limits{
 			Sessions: g.Limits.Sessions, SessionsPerReader: g.Limits.SessionsPerReader,
