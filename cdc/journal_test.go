@@ -38,7 +38,8 @@ type memJournal struct {
 	messages  []journal.Message
 	read      journal.LSN
 	confirmed journal.LSN
-	holding   bool // confirm nothing by itself
+	holding   bool  // confirm nothing by itself
+	full      error // that Full gives
 	source    journal.Source
 	known     bool
 	blocked   chan struct{} // Append waits while it is open; nil: it does not
@@ -155,6 +156,12 @@ func (j *memJournal) Accepted() journal.LSN {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.read
+}
+
+func (j *memJournal) Full() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.full
 }
 
 func (j *memJournal) Source() (journal.Source, bool) {

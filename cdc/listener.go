@@ -38,6 +38,9 @@ type Journal interface {
 	Confirmed() journal.LSN
 	// Accepted is the position up to which everything was taken, synced or not.
 	Accepted() journal.LSN
+	// Full tells why Append and Spool wait although nothing is wrong with the
+	// journal: there is no room on its disk. nil when they do not.
+	Full() error
 	// Source is the history read so far; ok is false for an empty journal.
 	Source() (s journal.Source, ok bool)
 	// SetSource records what more is known of the history, synced when it

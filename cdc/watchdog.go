@@ -92,8 +92,9 @@ type watchdog struct {
 // look is nil while everything moves, or there is nothing to move.
 func (w *watchdog) look(now time.Time) error {
 	steps, confirmed := w.pace.steps.Load(), w.journal.Confirmed()
-	w.working = standing(w.working, now, w.pace.busy.Load(), steps != w.steps)
-	w.syncing = standing(w.syncing, now, confirmed < w.journal.Accepted(), confirmed != w.confirmed)
+	full := w.journal.Full() != nil // then the slot is held: it is this disk that waits, and to read again would not help
+	w.working = standing(w.working, now, w.pace.busy.Load() && !full, steps != w.steps)
+	w.syncing = standing(w.syncing, now, confirmed < w.journal.Accepted() && !full, confirmed != w.confirmed)
 	w.steps, w.confirmed = steps, confirmed
 	switch {
 	case !w.working.IsZero() && now.Sub(w.working) > w.patience:

@@ -142,6 +142,15 @@ func TestWatchdogTellsSlowFromStuck(t *testing.T) {
 	look(4*time.Minute, false) // it moved
 	look(5*time.Minute, false)
 	look(time.Second, true)
+	j.mu.Lock()
+	j.full = errors.New("the disk is full")
+	j.mu.Unlock()
+	look(time.Hour, false) // waiting for room is no fault of the slot's
+	j.mu.Lock()
+	j.full = nil
+	j.mu.Unlock()
+	look(time.Second, false)
+	look(5*time.Minute+time.Second, true)
 	p.busy.Store(false)
 	look(time.Second, false)
 	j.hold(true)

@@ -22,15 +22,16 @@ import (
 
 // Config says what is to be examined.
 type Config struct {
-	DSN         string
-	Slot        string
-	Publication string
-	Heartbeat   time.Duration // 0: none is sent
-	Tables      []Table
-	Queries     []setup.Query // for tags
-	Backfill    bool          // the first start makes messages of rows that are there
-	JournalDir  string
-	RateOver    time.Duration // how long the write rate is measured, at least; 0 means 1s
+	DSN            string
+	Slot           string
+	Publication    string
+	Heartbeat      time.Duration // 0: none is sent
+	Tables         []Table
+	Queries        []setup.Query // for tags
+	Backfill       bool          // the first start makes messages of rows that are there
+	JournalDir     string
+	JournalReserve journal.Size  // of its disk, below which intake waits; 0: as the disk suggests
+	RateOver       time.Duration // how long the write rate is measured, at least; 0 means 1s
 
 	// Journal tells up to where the engine's journal has everything, 0 when it is
 	// empty; ok is false when that is not known. nil: it is not asked.

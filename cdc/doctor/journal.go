@@ -6,20 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"newswire/cdc/slot"
-)
-
-// disk is what the file system under a directory says of itself.
-type disk struct {
-	free, size int64
-	kind       string // of a file system that is no home for a journal; "" for any other
-	why        string // then: why not
-}
-
-// Bounds of free space: below them the journal cannot take what a busy hour brings.
-const (
-	freeLeast = 1 << 30
-	freeShare = 0.05
+	"newswire/fanout/journal"
 )
 
 // journalDir examines where the journal is, or would be.
@@ -47,12 +34,12 @@ func (e *examination) journalDir() {
 	} else {
 		e.ok(check, dir, "the directory is made at the first start")
 	}
-	d, err := diskOf(at)
+	d, err := journal.DiskOf(at)
 	if err != nil {
 		e.warn("journal-disk", dir, "check by hand", "the file system does not tell about itself: %v", err)
 		return
 	}
-	e.judgeDisk(dir, d)
+	e.judgeDisk(dir, d, e.cfg.JournalReserve)
 }
 
 // roomy makes a directory in the directory, and takes it away: who may write is
@@ -72,17 +59,29 @@ func roomy(dir string) error {
 	return os.Remove(trial)
 }
 
-func (e *examination) judgeDisk(dir string, d disk) {
+func (e *examination) judgeDisk(dir string, d journal.Disk, reserve journal.Size) {
 	const check = "journal-disk"
-	if d.kind != "" {
-		e.warn(check, dir, "put journal.dir on a local disk", "the file system is %s, %s", d.kind, d.why)
+	if d.Kind != "" {
+		tell := e.warn
+		if d.Remote {
+			tell = e.fatal
+		}
+		tell(check, dir, "put journal.dir on a local disk", "the file system is %s, %s", d.Kind, d.Why)
 	}
-	switch {
-	case d.size == 0: // it does not tell
-	case d.free < freeLeast || float64(d.free) < freeShare*float64(d.size):
-		e.warn(check, dir, "free some space, or put journal.dir on a larger disk: a full one stops intake", "%s of %s are free", slot.Bytes(d.free), slot.Bytes(d.size))
+	if d.Size == 0 {
+		return // it does not tell
+	}
+	if reserve == 0 {
+		reserve = d.Reserve()
+	}
+	held := journal.BallastIn(dir)
+	switch room := d.Free + held; {
+	case room < reserve/2:
+		e.fatal(check, dir, "free some space, or put journal.dir on a larger disk: the journal is not opened on a disk so full", "%s of %s are free", room, d.Size)
+	case room < reserve+reserve/8:
+		e.warn(check, dir, "free some space, or put journal.dir on a larger disk: intake waits while less than journal.reserve is free", "%s of %s are free, and journal.reserve is %s", room, d.Size, reserve)
 	default:
-		e.ok(check, dir, "%s of %s are free", slot.Bytes(d.free), slot.Bytes(d.size))
+		e.ok(check, dir, "%s of %s are free", room, d.Size)
 	}
 }
 

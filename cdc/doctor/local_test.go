@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"newswire/fanout/journal"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -143,18 +145,22 @@ func TestJournalDirectory(t *testing.T) {
 }
 
 func TestDisks(t *testing.T) {
+	const gib = 1 << 30
 	for _, c := range []struct {
-		disk disk
-		want []string
+		disk    journal.Disk
+		reserve journal.Size
+		want    []string
 	}{
-		{disk{free: 50 << 30, size: 100 << 30}, []string{"ok journal-disk /j: 50.0 GiB of 100 GiB are free; "}},
-		{disk{free: 900 << 20, size: 100 << 30}, []string{"warn journal-disk /j: 900 MiB of 100 GiB are free; free some space, or put journal.dir on a larger disk: a full one stops intake"}},
-		{disk{free: 50 << 30, size: 2 << 40}, []string{"warn journal-disk /j: 50.0 GiB of 2.0 TiB are free; free some space, or put journal.dir on a larger disk: a full one stops intake"}},
-		{disk{}, nil},
-		{disk{kind: "NFS", why: "which is elsewhere"}, []string{"warn journal-disk /j: the file system is NFS, which is elsewhere; put journal.dir on a local disk"}},
+		{journal.Disk{Free: 50 * gib, Size: 100 * gib}, 0, []string{"ok journal-disk /j: 50.0 GiB of 100 GiB are free; "}},
+		{journal.Disk{Free: gib, Size: 100 * gib}, 0, []string{"warn journal-disk /j: 1.0 GiB of 100 GiB are free, and journal.reserve is 1.0 GiB; free some space, or put journal.dir on a larger disk: intake waits while less than journal.reserve is free"}},
+		{journal.Disk{Free: gib, Size: 100 * gib}, gib / 2, []string{"ok journal-disk /j: 1.0 GiB of 100 GiB are free; "}},
+		{journal.Disk{Free: gib / 4, Size: 100 * gib}, 0, []string{"fatal journal-disk /j: 256 MiB of 100 GiB are free; free some space, or put journal.dir on a larger disk: the journal is not opened on a disk so full"}},
+		{journal.Disk{}, 0, nil},
+		{journal.Disk{Kind: "NFS", Why: "which is elsewhere", Remote: true}, 0, []string{"fatal journal-disk /j: the file system is NFS, which is elsewhere; put journal.dir on a local disk"}},
+		{journal.Disk{Kind: "tmpfs", Why: "which is gone tomorrow"}, 0, []string{"warn journal-disk /j: the file system is tmpfs, which is gone tomorrow; put journal.dir on a local disk"}},
 	} {
 		e := &examination{Report: new(Report)}
-		e.judgeDisk("/j", c.disk)
+		e.judgeDisk("/j", c.disk, c.reserve)
 		if diff := cmp.Diff(c.want, lines(e.Report)); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", c.disk, diff)
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"newswire/fanout/journal"
 )
 
 // String is the slot on one screen.
@@ -133,22 +135,7 @@ func (s Status) publication() string {
 }
 
 // Bytes prints a size as people read it.
-func Bytes(n int64) string {
-	if n < 0 {
-		return "-" + Bytes(-n)
-	}
-	size := float64(n)
-	for _, unit := range []string{"B", "KiB", "MiB", "GiB"} {
-		switch {
-		case size < 1024 && (unit == "B" || size >= 100):
-			return fmt.Sprintf("%.0f %s", size, unit)
-		case size < 1024:
-			return fmt.Sprintf("%.1f %s", size, unit)
-		}
-		size /= 1024
-	}
-	return fmt.Sprintf("%.1f TiB", size)
-}
+func Bytes(n int64) string { return journal.Size(n).String() }
 
 // Duration prints a time in its largest unit.
 func Duration(d time.Duration) string {

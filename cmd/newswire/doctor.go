@@ -72,7 +72,7 @@ func (p *program) print(found fmt.Stringer, asJSON bool) error {
 func doctorConfig(cfg config.Config) (doctor.Config, error) {
 	d := doctor.Config{
 		DSN: cfg.Postgres.DSN, Slot: cfg.Postgres.Slot, Publication: cfg.Postgres.Publication,
-		Heartbeat: cfg.Postgres.Heartbeat, Backfill: cfg.Postgres.Backfill > 0, JournalDir: cfg.Journal.Dir,
+		Heartbeat: cfg.Postgres.Heartbeat, Backfill: cfg.Postgres.Backfill > 0, JournalDir: cfg.Journal.Dir, JournalReserve: cfg.Journal.Reserve,
 		Journal: func(ctx context.Context) (journal.LSN, bool) { return journalPosition(ctx, cfg) },
 		Engine: func(ctx context.Context) ([]string, bool) {
 			s, err := askEngine(ctx, cfg.Gateway.Admin)
@@ -171,7 +171,7 @@ func journalPosition(ctx context.Context, cfg config.Config) (at journal.LSN, ok
 	if !owns(manifest) {
 		return 0, false
 	}
-	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir, Reserve: cfg.Journal.Reserve}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		return 0, false
 	}

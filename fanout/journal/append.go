@@ -31,7 +31,7 @@ func (j *Journal) append(ctx context.Context, c Commit) error {
 		// spooled commit has one small record that makes all of it count.
 		return j.addPart(ctx, c, maxQueue, (*Journal).commitSpoolLocked)
 	}
-	if err := j.waitRoom(ctx, maxQueue); err != nil {
+	if err := j.waitIntake(ctx, maxQueue); err != nil {
 		return err
 	}
 	j.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -208,7 +209,8 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 	for _, f := range families {
 		names = append(names, f.GetName())
 	}
-	if len(names) != 2 || names[0] != "newswire_journal_append_seconds" || names[1] != "newswire_journal_bytes" {
-		t.Errorf("metrics %q", names)
+	want := []string{"newswire_journal_append_seconds", "newswire_journal_bytes", "newswire_journal_disk_free_bytes", "newswire_journal_intake_waits"}
+	if !slices.Equal(names, want) {
+		t.Errorf("metrics %q, want %q", names, want)
 	}
 }

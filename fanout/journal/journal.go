@@ -32,7 +32,8 @@ var (
 
 // Config says where the journal is.
 type Config struct {
-	Dir string // made when missing; one process at a time
+	Dir     string // made when missing; one process at a time
+	Reserve Size   // of the disk, below which intake waits; 0: as the disk's size suggests
 	// Unsynced leaves syncing to the operating system: a lost machine then
 	// loses commits that were confirmed. It exists so that the power-cut test
 	// can show that it would notice.
@@ -63,6 +64,9 @@ type Journal struct {
 
 	bundleFrom int // fixed by Open
 
+	ground  *ground    // fixed by Open
+	looking sync.Mutex // held while the disk is looked at
+
 	mu        sync.Mutex // guards the rest
 	source    Source
 	at        position              // of the last entry that has a place
@@ -92,8 +96,13 @@ type Journal struct {
 
 // Open opens or makes the journal in cfg.Dir and mends what a crash left
 // half-written. It starts nothing: entries become durable while Run runs. The
-// error wraps ErrHeld when another process has the directory.
+// error wraps ErrHeld when another process has the directory, ErrDisk when its
+// disk is nearly full or not local.
 func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, error) {
+	ground, err := stand(cfg, log)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
 	db, err := badger.Open(badger.DefaultOptions(cfg.Dir).
 		WithSyncWrites(!cfg.Unsynced). // the default, false, survives a killed process but not a lost machine
 		WithMemTableSize(memTable).
@@ -114,8 +123,8 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 		}
 		return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, err)
 	}
-	j := &Journal{db: db, log: log, hasWork: make(chan struct{}, 1), oldest: 1, bundleFrom: bundleFrom, rows: make(map[string]pendingRow)}
-	j.m = newMetrics(reg, db)
+	j := &Journal{db: db, log: log, hasWork: make(chan struct{}, 1), oldest: 1, bundleFrom: bundleFrom, ground: ground, rows: make(map[string]pendingRow)}
+	j.m = newMetrics(reg, j)
 	if err := j.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal %q: %w", cfg.Dir, err), db.Close())
 	}

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"github.com/dgraph-io/badger/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -10,14 +9,27 @@ type metrics struct {
 	append prometheus.Histogram
 }
 
-func newMetrics(reg prometheus.Registerer, db *badger.DB) *metrics {
+func newMetrics(reg prometheus.Registerer, j *Journal) *metrics {
 	auto := promauto.With(reg)
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "newswire_journal_bytes",
 		Help: "Bytes of the journal on disk.",
 	}, func() float64 {
-		lsm, values := db.Size()
+		lsm, values := j.db.Size()
 		return float64(lsm + values)
+	})
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "newswire_journal_disk_free_bytes",
+		Help: "Bytes that are free on the journal's disk, its ballast not counted.",
+	}, func() float64 { return float64(j.Room().Free) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "newswire_journal_intake_waits",
+		Help: "1 while intake waits for room on the journal's disk, else 0.",
+	}, func() float64 {
+		if j.Room().Low {
+			return 1
+		}
+		return 0
 	})
 	return &metrics{append: auto.NewHistogram(prometheus.HistogramOpts{
 		Name:    "newswire_journal_append_seconds",

@@ -218,7 +218,11 @@ func (j *Journal) FillRows(ctx context.Context, rows func(yield func(Row) bool))
 		if it.update.Size() < fillStep {
 			continue
 		}
-		if err := j.queueWith(ctx, it, func() {}); err != nil {
+		err := j.waitIntake(ctx, maxQueue)
+		if err == nil {
+			err = j.queueWith(ctx, it, func() {})
+		}
+		if err != nil {
 			return fmt.Errorf("fill row states: %w", err)
 		}
 		it = &item{apart: true}

@@ -85,7 +85,7 @@ func (j *Journal) addPart(ctx context.Context, c Commit, limit int, then func(*J
 		return err
 	}
 	rows := packRows(c.Rows)
-	if err := j.waitRoom(ctx, limit); err != nil {
+	if err := j.waitIntake(ctx, limit); err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -254,7 +254,7 @@ func (j *Journal) dropUnfinished() error {
 	if !j.spools.Open {
 		return nil
 	}
-	write := func(u Update) error { return j.commit([]*item{{update: u}}) }
+	write := func(u Update) error { return j.commit(context.Background(), []*item{{update: u}}) }
 	if err := j.removeSpool(j.spools.Last, write); err != nil {
 		return err
 	}

@@ -169,7 +169,7 @@ func TestSpooledMessagesAreNotKeptInMemory(t *testing.T) {
 	list := parts(large, 20)
 	mustSpool(t, j, list[0])
 	batch := j.takeQueue() // the first part is on disk, and the others wait
-	if err := j.commit(batch); err != nil {
+	if err := j.commit(deadline(t), batch); err != nil {
 		t.Fatal(err)
 	}
 	j.written(batch)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -89,9 +90,20 @@ func (j *Journal) enqueueLocked(it *item) {
 // waitRoom returns once less than limit is in the queue. A single item may
 // overfill it.
 func (j *Journal) waitRoom(ctx context.Context, limit int) error {
+	return j.waitFor(ctx, func() bool { return j.queued < limit })
+}
+
+// waitIntake is waitRoom for what comes from the database, which waits for room
+// on the disk too.
+func (j *Journal) waitIntake(ctx context.Context, limit int) error {
+	return j.waitFor(ctx, func() bool { return j.queued < limit && !j.Room().Low })
+}
+
+// waitFor waits until there is room, which is asked under mu.
+func (j *Journal) waitFor(ctx context.Context, room func() bool) error {
 	for {
 		j.mu.Lock()
-		if j.err != nil || j.queued < limit {
+		if j.err != nil || room() {
 			defer j.mu.Unlock()
 			return j.err
 		}
@@ -111,7 +123,13 @@ func (j *Journal) waitRoom(ctx context.Context, limit int) error {
 // Run makes what is queued durable, in order, until ctx ends; then it writes
 // what is still queued, takes nothing more, and returns nil. An error is the
 // disk's: nothing after it is durable and the journal takes no more writes.
+// Meanwhile it keeps an eye on how full the disk is.
 func (j *Journal) Run(ctx context.Context) error {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	watching.Go(func() { j.watchDisk(watch) })
 	sealed := false
 	for {
 		if !sealed && ctx.Err() != nil {
@@ -129,7 +147,7 @@ func (j *Journal) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := j.commit(batch); err != nil {
+		if err := j.commit(ctx, batch); err != nil {
 			err = fmt.Errorf("write journal: %w", err)
 			j.seal(err)
 			j.fail(err)
@@ -183,8 +201,11 @@ func (j *Journal) wakeWritersLocked() {
 // Badger transaction, and each is in one, together with the position that it
 // leads to. Only a part of a spooled commit may take several: it counts for
 // nothing before the item that commits it.
-func (j *Journal) commit(batch []*item) error {
+func (j *Journal) commit(ctx context.Context, batch []*item) error {
 	for len(batch) > 0 {
+		if err := j.waitDisk(ctx); err != nil {
+			return err
+		}
 		n, size, ops := 0, 0, 0
 		for n < len(batch) {
 			size += batch[n].size

@@ -8,6 +8,8 @@ package config
 import (
 	"crypto"
 	"time"
+
+	"newswire/fanout/journal"
 )
 
 // Config is the whole configuration. A field's yaml name, joined to those of
@@ -72,6 +74,7 @@ type Published struct {
 type Journal struct {
 	Dir       string        `yaml:"dir"`       // default /var/lib/newswire
 	Retention time.Duration `yaml:"retention"` // default 72h; longer than a message may wait for its acks
+	Reserve   journal.Size  `yaml:"reserve"`   // intake waits while less of the disk is free; default 0, a twentieth of it, from 128MiB to 1GiB
 }
 
 // Fanout decides who gets a message.

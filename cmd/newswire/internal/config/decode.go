@@ -7,10 +7,15 @@ import (
 	"strconv"
 	"time"
 
+	"newswire/fanout/journal"
+
 	"go.yaml.in/yaml/v3"
 )
 
-var durationType = reflect.TypeFor[time.Duration]()
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	sizeType     = reflect.TypeFor[journal.Size]()
+)
 
 // decode puts node's value into v. It walks the types itself, not by
 // yaml.Unmarshal, because a fault must name the whole key and all must be
@@ -107,6 +112,12 @@ func setScalar(v reflect.Value, text string) (want string) {
 			return wanted(v.Type())
 		}
 		v.SetInt(int64(d))
+	case v.Type() == sizeType:
+		n, err := journal.ParseSize(text)
+		if err != nil {
+			return wanted(v.Type())
+		}
+		v.SetInt(int64(n))
 	case v.Kind() == reflect.String:
 		v.SetString(text)
 	case v.Kind() == reflect.Bool:
@@ -135,6 +146,8 @@ func wanted(t reflect.Type) string {
 	switch {
 	case t == durationType:
 		return "a duration, such as 500ms, 10s or 72h"
+	case t == sizeType:
+		return "a size, such as 512MiB"
 	case t.Kind() == reflect.Bool:
 		return "true or false"
 	case t.Kind() == reflect.Int:

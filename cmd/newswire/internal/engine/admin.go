@@ -118,6 +118,8 @@ type JournalAt struct {
 	Head      journal.Seq `json:"head"`
 	Synced    journal.Seq `json:"synced"`
 	Confirmed string      `json:"confirmed_lsn"` // may be reported to the slot
+
+	Disk journal.Room `json:"disk"`
 }
 
 // Waiting tells of the articles that wait for the time from which on they are
@@ -142,7 +144,7 @@ func (e *engine) status() Status {
 		Ready: len(why) == 0, Reasons: append([]string{}, why...),
 		Uptime: time.Since(e.started).Seconds(),
 		Journal: JournalAt{
-			e.journal.Oldest(), e.journal.Head(), e.journal.Synced(), e.journal.Confirmed().String(),
+			e.journal.Oldest(), e.journal.Head(), e.journal.Synced(), e.journal.Confirmed().String(), e.journal.Room(),
 		},
 		Waiting: e.waiting(), Ledger: e.ledger.Counts(), Audit: e.lastAudit.Load(), Sessions: e.pools.Count(), Kafka: "ok", Routed: e.router.Routed(),
 	}

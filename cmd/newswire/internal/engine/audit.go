@@ -92,7 +92,7 @@ func Audit(ctx context.Context, cfg config.Config, q Question) (Answer, error) {
 
 // auditAtRest reads the journal of an engine that does not run.
 func auditAtRest(ctx context.Context, cfg config.Config, q Question) (Answer, error) {
-	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir, Reserve: cfg.Journal.Reserve}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if errors.Is(err, journal.ErrHeld) {
 		return Answer{}, fmt.Errorf("audit: %w, which does not answer on gateway.admin %s; is that its address?", err, cfg.Gateway.Admin)
 	}

@@ -98,7 +98,7 @@ func openJournal(ctx context.Context, cfg config.Config, log *slog.Logger) (*hel
 	}
 	for told := false; ; told = true {
 		reg := prometheus.NewRegistry()
-		j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir, Unsynced: fault.On(fault.Unsynced)}, log, reg)
+		j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir, Reserve: cfg.Journal.Reserve, Unsynced: fault.On(fault.Unsynced)}, log, reg)
 		switch {
 		case err == nil:
 			reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -273,7 +273,7 @@ func (p presence) Pending(of *roaring.Bitmap) *roaring.Bitmap { return p.ledger.
 
 // reasons tells why the engine is not ready; none when it is.
 func (e *engine) reasons() (why []string) {
-	for _, err := range []error{e.listener.Ready(), e.gateway.Ready()} {
+	for _, err := range []error{e.listener.Ready(), e.journal.Full(), e.gateway.Ready()} {
 		if err != nil {
 			why = append(why, err.Error())
 		}

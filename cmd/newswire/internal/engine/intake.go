@@ -129,7 +129,7 @@ func resyncAtRest(ctx context.Context, cfg config.Config, w io.Writer) error {
 	if err := os.MkdirAll(cfg.Journal.Dir, 0o750); err != nil {
 		return fmt.Errorf("journal.dir: %w", err)
 	}
-	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir, Reserve: cfg.Journal.Reserve}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if errors.Is(err, journal.ErrHeld) {
 		return fmt.Errorf("resync: %w, which does not answer on gateway.admin %s; is that its address?", err, cfg.Gateway.Admin)
 	}

@@ -64,7 +64,7 @@ func ended(ctx context.Context, err error) error {
 
 // tailAtRest reads the journal of an engine that does not run.
 func tailAtRest(ctx context.Context, cfg config.Config, from, tag string, w io.Writer) error {
-	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir, Reserve: cfg.Journal.Reserve}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if errors.Is(err, journal.ErrHeld) {
 		return fmt.Errorf("tail: %w, which does not answer on gateway.admin %s; is that its address?", err, cfg.Gateway.Admin)
 	}

@@ -95,6 +95,9 @@ type Status struct {
 		Head      uint64 `json:"head"`
 		Synced    uint64 `json:"synced"`
 		Confirmed string `json:"confirmed_lsn"`
+		Disk      struct {
+			Low bool `json:"intake_waits"`
+		} `json:"disk"`
 	} `json:"journal"`
 	Waiting struct {
 		Articles int       `json:"articles"`
