@@ -24,8 +24,8 @@ demo: ## run the whole system on this machine; installs PostgreSQL where it is m
 build: ## build bin/newswire
 	$(GO) build -trimpath -o bin/newswire ./cmd/newswire
 
-test: lint ## vet, staticcheck and all tests under the race detector; installs PostgreSQL, Chromium, kcat and Node.js where they are missing
-	@.ci/install postgresql chromium fonts kcat node compiler
+test: lint ## vet, staticcheck and all tests under the race detector; installs PostgreSQL, Chromium, kcat, nginx and Node.js where they are missing
+	@.ci/install postgresql chromium fonts kcat nginx node compiler
 	$(GO) test -race -timeout $(TESTTIMEOUT) ./...
 
 matrix: ## the tests that talk to PostgreSQL, against versions PG ("14 16 17 18") of it, which npm brings

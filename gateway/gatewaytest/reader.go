@@ -5,6 +5,7 @@
 package gatewaytest
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ type Options struct {
 	Header        http.Header // added to the upgrade request
 	Stalled       bool        // read nothing until Resume
 	ReceiveBuffer int         // the kernel's, in bytes; 0 leaves it as it is
+	From          string      // local address to connect from; "" leaves it to the system
+	TLS           *tls.Config // for a wss URL
 }
 
 // Frame is what the server said, and when it came.
@@ -99,10 +102,16 @@ func Dial(t testing.TB, o Options) *Reader {
 // TryDial is Dial that gives back why the upgrade was refused.
 func TryDial(t testing.TB, o Options) (r *Reader, status int, err error) {
 	dialer := websocket.Dialer{Subprotocols: []string{"newswire.v1"}, HandshakeTimeout: patience}
-	if o.ReceiveBuffer > 0 {
-		dialer.NetDial = func(network, address string) (net.Conn, error) {
-			return (&net.Dialer{Control: receiveBuffer(o.ReceiveBuffer)}).Dial(network, address)
+	dialer.TLSClientConfig = o.TLS
+	dialer.NetDial = func(network, address string) (net.Conn, error) {
+		var d net.Dialer
+		if o.ReceiveBuffer > 0 {
+			d.Control = receiveBuffer(o.ReceiveBuffer)
 		}
+		if o.From != "" {
+			d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(o.From)}
+		}
+		return d.Dial(network, address)
 	}
 	header := o.Header.Clone()
 	if header == nil {
