@@ -2,6 +2,7 @@ package ack
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 
 	"newswire/fanout/journal"
@@ -59,6 +60,19 @@ func (a *Accounts) Sent(r journal.Reader, attempts []journal.Attempt) error {
 	return a.Ledger.Sent(r, rest)
 }
 
+// SentToMany is Ledger.SentToMany.
+func (a *Accounts) SentToMany(at journal.Attempt, readers []journal.Reader) error {
+	if !a.backlog.has(at.Seq) {
+		return a.Ledger.SentToMany(at, readers)
+	}
+	for _, r := range readers {
+		if _, err := a.backlog.sent(r, []journal.Attempt{at}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Unsent is Ledger.Unsent. Of a backfilled message only an acknowledgement
 // matters, which nobody makes who has not got it.
 func (a *Accounts) Unsent(r journal.Reader, attempts []journal.Attempt) error {
@@ -72,6 +86,23 @@ func (a *Accounts) Ack(r journal.Reader, ids []journal.ID) error {
 		return err
 	}
 	return a.Ledger.Ack(r, rest)
+}
+
+// Receive is Ledger.Receive. What was backfilled is taken out of receipts.
+func (a *Accounts) Receive(receipts []journal.Receipt) error {
+	if a.backlog.last() == 0 {
+		return a.Ledger.Receive(receipts)
+	}
+	var fault error
+	rest := slices.DeleteFunc(receipts, func(one journal.Receipt) bool {
+		if _, ok := a.backlog.find(one.ID); !ok {
+			return false
+		}
+		_, err := a.backlog.acked(one.Reader, []journal.ID{one.ID})
+		fault = errors.Join(fault, err)
+		return true
+	})
+	return errors.Join(fault, a.Ledger.Receive(rest))
 }
 
 // Read is Ledger.Read.

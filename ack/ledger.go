@@ -245,6 +245,12 @@ func (l *Ledger) Sent(r journal.Reader, attempts []journal.Attempt) error {
 	return l.with(attempts, func(e *entry, a journal.Attempt) { e.record(r, a.N, now) })
 }
 
+// SentToMany is Sent of one attempt that is being written to many.
+func (l *Ledger) SentToMany(a journal.Attempt, readers []journal.Reader) error {
+	now := time.Now()
+	return l.with([]journal.Attempt{a}, func(e *entry, a journal.Attempt) { e.recordMany(readers, a.N, now) })
+}
+
 // Unsent takes Sent back when the write failed.
 func (l *Ledger) Unsent(r journal.Reader, attempts []journal.Attempt) error {
 	return l.with(attempts, func(e *entry, a journal.Attempt) { e.unrecord(r, a.N) })

@@ -13,25 +13,42 @@ func (l *Ledger) Ack(r journal.Reader, ids []journal.ID) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, id := range ids {
-		seq, ok := l.ids[id]
-		if !ok {
-			l.mu.Unlock()
-			place, err := l.j.Find(id)
-			l.mu.Lock()
-			if err != nil {
-				return err
-			}
-			if !place.Exact {
-				l.m.acks[howUnknown].Inc()
-				continue
-			}
-			seq = place.Seq
-		}
-		if err := l.ackLocked(r, seq, now); err != nil {
+		if err := l.receiveLocked(r, id, now); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Receive is Ack for many readers.
+func (l *Ledger) Receive(receipts []journal.Receipt) error {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, one := range receipts {
+		if err := l.receiveLocked(one.Reader, one.ID, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) receiveLocked(r journal.Reader, id journal.ID, now time.Time) error {
+	seq, ok := l.ids[id]
+	if !ok {
+		l.mu.Unlock()
+		place, err := l.j.Find(id)
+		l.mu.Lock()
+		if err != nil {
+			return err
+		}
+		if !place.Exact {
+			l.m.acks[howUnknown].Inc()
+			return nil
+		}
+		seq = place.Seq
+	}
+	return l.ackLocked(r, seq, now)
 }
 
 func (l *Ledger) ackLocked(r journal.Reader, seq journal.Seq, now time.Time) error {

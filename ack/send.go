@@ -58,6 +58,28 @@ func (e *entry) record(r journal.Reader, n int, at time.Time) {
 	e.sortSends()
 }
 
+// recordMany is record for many readers.
+func (e *entry) recordMany(readers []journal.Reader, n int, at time.Time) {
+	batch := roaring.New()
+	for _, r := range readers {
+		if !batch.CheckedAdd(uint32(r)) {
+			e.record(r, n, at) // on one session more
+		}
+	}
+	if batch.IsEmpty() {
+		return
+	}
+	first := journal.Reader(batch.Minimum())
+	e.record(first, n, at)
+	batch.Remove(uint32(first))
+	e.sent.Or(batch)
+	i := len(e.sends) - 1
+	for e.sends[i].n != n { // record has left a send of n for more
+		i--
+	}
+	e.sends[i].addMany(batch)
+}
+
 // sortSends puts the sends in order of attempt and then time.
 func (e *entry) sortSends() {
 	slices.SortStableFunc(e.sends, func(a, b send) int {
@@ -75,6 +97,22 @@ func (s *send) add(r journal.Reader) {
 		s.again = roaring.New()
 	}
 	s.again.Add(uint32(r))
+}
+
+// addMany is add for many readers.
+func (s *send) addMany(readers *roaring.Bitmap) {
+	twice := roaring.And(s.readers, readers)
+	if twice.GetCardinality() < readers.GetCardinality() {
+		s.readers.Or(readers)
+		s.dirty = true
+	}
+	if twice.IsEmpty() {
+		return
+	}
+	if s.again == nil {
+		s.again = roaring.New()
+	}
+	s.again.Or(twice)
 }
 
 // pack gives back the room that the readers were given to grow into.

@@ -137,3 +137,10 @@ func parseHop(text string) (addr netip.Addr, ok bool) {
 func (d *door) trusts(addr netip.Addr) bool {
 	return slices.ContainsFunc(d.trusted, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
+
+func newLimiter(perSecond int) *rate.Limiter {
+	if perSecond == 0 {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), 2*perSecond)
+}

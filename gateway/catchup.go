@@ -1,10 +1,6 @@
 package gateway
 
-import (
-	"slices"
-
-	"newswire/fanout/journal"
-)
+import "slices"
 
 // catchUp queues the next messages that the reader has not read, or makes the
 // session live when there are none that it missed.
@@ -16,7 +12,7 @@ func (s *session) catchUp() error {
 	if err != nil {
 		return err
 	}
-	var frames []frame
+	var frames []*frame
 	full, size := len(unread) == catchUpStep, 0
 	for i, a := range unread {
 		if size >= maxQueue {
@@ -58,31 +54,4 @@ func (s *session) catchUp() error {
 		s.parked = nil
 	}
 	return nil
-}
-
-// acked forgets that messages wait for an acknowledgement on this session.
-func (s *session) acked(ids []journal.ID) {
-	gone := make(map[journal.ID]bool, len(ids))
-	for _, id := range ids {
-		gone[id] = true
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unacked = slices.DeleteFunc(s.unacked, func(id journal.ID) bool { return gone[id] }) // who was sent it again has it twice
-	if len(s.unacked) == 0 {
-		s.unacked = nil // an idle session keeps no buffer
-	}
-}
-
-// upto gives the messages up to id that were written to this session and not
-// acknowledged on it.
-func (s *session) upto(id journal.ID) (ids []journal.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, other := range s.unacked {
-		if other.Compare(id) <= 0 {
-			ids = append(ids, other)
-		}
-	}
-	return ids
 }

@@ -9,53 +9,100 @@ import (
 	"time"
 
 	"newswire/fanout/journal"
-	"newswire/fanout/journal/fault"
 )
 
-// flush writes what is queued, reads more from the journal while the session
-// is not live, and returns when there is nothing to do.
-func (s *session) flush() {
-	for {
-		batch, more := s.nextBatch()
-		if !more {
+// errWait is a link's answer that no more can be read or written now.
+var errWait = errors.New("would wait")
+
+// claimLocked makes the caller the one who writes, if there is something to
+// write and nobody does.
+func (s *session) claimLocked() bool {
+	if s.writing || len(s.queue) == 0 && !s.behindLocked() || !s.use() {
+		return false
+	}
+	s.writing = true
+	return true
+}
+
+// startWriting lets who has claimed a session write, on its own goroutine
+// unless that could wait for the socket.
+func (s *session) startWriting() {
+	if s.link.waits() {
+		go s.write()
+	} else {
+		s.write()
+	}
+}
+
+// write sends what is queued until there is nothing to do, or the socket takes
+// no more: the poller goes on then. Where messages are to be read from the
+// journal, those do who may wait for it.
+func (s *session) write() {
+	defer s.done()
+	for s.next() {
+		if err := s.note(); err != nil {
+			s.unnoted(err)
 			return
 		}
-		if len(batch) == 0 {
-			if err := s.catchUp(); err != nil {
-				s.fail(fmt.Errorf("catch up: %w", err))
-			}
-			continue
-		}
-		if !s.write(batch) {
+		wire, give := join(s.batch)
+		goOn := s.send(wire)
+		give()
+		if !goOn {
 			return
 		}
 	}
 }
 
-// nextBatch takes frames off the queue. more is false when the session has
-// nothing to write and nothing to catch up with; writing is over then.
-func (s *session) nextBatch() (batch []frame, more bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.queue) == 0 {
-		if s.ending.code == 0 && s.begun && !s.live {
-			return nil, true
-		}
-		s.writing = false
-		return nil, false
+// next makes the batch that is to be written; false when there is none, and
+// somebody else writes the next one.
+func (s *session) next() bool {
+	if s.due != 0 {
+		return true // the rest of one that was begun
 	}
+	for {
+		s.mu.Lock()
+		if len(s.queue) > 0 {
+			s.takeLocked()
+			s.mu.Unlock()
+			return true
+		}
+		behind := s.behindLocked()
+		s.writing = behind
+		s.mu.Unlock()
+		switch {
+		case !behind:
+			return false
+		case !s.link.waits():
+			if s.use() {
+				s.deps.behind.add(s)
+			}
+			return false
+		}
+		s.step()
+	}
+}
+
+// step reads more from the journal.
+func (s *session) step() {
+	if err := s.catchUp(); err != nil {
+		s.fail(fmt.Errorf("catch up: %w", err))
+	}
+}
+
+// takeLocked moves frames from the queue to the batch.
+func (s *session) takeLocked() {
 	n, size := 0, 0
 	for n < len(s.queue) && (n == 0 || size+len(s.queue[n].wire) <= maxBatch) {
 		size += len(s.queue[n].wire)
 		n++
 	}
-	batch = slices.Clone(s.queue[:n])
 	if s.queued -= size; n == len(s.queue) {
-		s.queue = nil // an idle session keeps no buffer
+		s.queue, s.batch = s.batch[:0], s.queue
 	} else {
+		s.batch = append(s.batch[:0], s.queue[:n]...)
 		s.queue = s.queue[n:]
 	}
-	for _, f := range batch {
+	for _, f := range s.batch {
 		if f.message != nil {
 			s.unacked = append(s.unacked, f.message.ID)
 		}
@@ -63,90 +110,178 @@ func (s *session) nextBatch() (batch []frame, more bool) {
 	if surplus := len(s.unacked) - maxUnacked; surplus > 0 { // a reader who never acknowledges
 		s.unacked = slices.Delete(s.unacked, 0, surplus)
 	}
-	return batch, true
 }
 
-// write sends a batch in one system call; false when the session is over.
-func (s *session) write(batch []frame) bool {
-	attempts := make([]journal.Attempt, 0, len(batch))
-	for _, f := range batch {
+// note records the batch before its first byte is written.
+func (s *session) note() error {
+	if s.due != 0 {
+		return nil
+	}
+	var attempts []journal.Attempt
+	for _, f := range s.batch {
 		if f.message != nil {
 			attempts = append(attempts, f.attempt)
 		}
 	}
-	if len(attempts) > 0 {
-		if err := s.deps.ledger.Sent(s.reader, attempts); err != nil {
-			s.log.Error("session cannot record what it sends", "session", s.id, "err", err)
-			s.drop(endFault)
+	if len(attempts) == 0 {
+		return nil
+	}
+	return s.deps.ledger.Sent(s.reader, attempts)
+}
+
+// unnoted ends a session whose batch could not be recorded.
+func (s *session) unnoted(err error) {
+	s.log.Error("session cannot record what it sends", "session", s.id, "err", err)
+	s.batch = nil
+	s.drop(endFault)
+}
+
+// send writes the batch, whose bytes are wire, in one system call; false when
+// the socket takes no more for now, or the session is over.
+func (s *session) send(wire []byte) bool {
+	for {
+		s.room.Store(false)
+		n, err := s.link.write(wire[s.sent:])
+		s.wrote(n)
+		switch {
+		case err == nil:
+			s.cleared()
+			return true
+		case err != errWait:
+			s.takeBack()
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				s.drop(endSlowReader)
+			} else {
+				s.drop(endLost)
+			}
+			return false
+		case s.blocks():
 			return false
 		}
 	}
-	fault.Point(fault.Writing)
-	wire, give := join(batch)
-	n, err := 0, s.net.SetWriteDeadline(time.Now().Add(s.deps.writeTimeout))
-	if err == nil {
-		n, err = s.net.Write(wire)
+}
+
+// blocks hands the writing to the poller; false when there has been room again
+// already, and the caller goes on.
+func (s *session) blocks() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.due == 0 {
+		s.due = uptime() + s.deps.writeTimeout
 	}
-	give()
-	fault.Point(fault.Written)
-	s.written(batch, n)
-	if err != nil {
-		s.failed(batch, n, err)
+	s.blocked.Store(true)
+	if s.room.Load() {
+		s.blocked.Store(false)
 		return false
-	}
-	if batch[len(batch)-1].last {
-		_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout)) // the read loop waits so long for the client's close
 	}
 	return true
 }
 
-// written counts the frames that the first n bytes of a batch hold whole.
-func (s *session) written(batch []frame, n int) {
-	now := time.Now()
-	for _, f := range batch {
-		if n -= len(f.wire); n < 0 {
-			return
+// late takes a session away whose batch has missed its deadline.
+func (s *session) late(now time.Duration) {
+	s.mu.Lock()
+	mine := s.blocked.Load() && now > s.due && s.use()
+	if mine {
+		s.blocked.Store(false)
+	}
+	s.mu.Unlock()
+	if mine {
+		s.takeBack()
+		s.drop(endSlowReader)
+		s.done()
+	}
+}
+
+// drained goes on writing what had no room in the socket.
+func (s *session) drained() {
+	s.room.Store(true)
+	if !s.blocked.Load() {
+		return
+	}
+	s.mu.Lock()
+	mine := s.blocked.Load() && s.use()
+	if mine {
+		s.blocked.Store(false)
+	}
+	s.mu.Unlock()
+	if mine {
+		s.write()
+	}
+}
+
+// wrote counts the frames that n more bytes of the batch complete.
+func (s *session) wrote(n int) {
+	whole, from, upto, now := 0, s.sent, s.sent+n, time.Now()
+	s.sent = upto
+	end := 0
+	for _, f := range s.batch {
+		end += len(f.wire)
+		if end > upto {
+			break
 		}
-		if f.message == nil {
+		if end <= from || f.message == nil {
 			continue
 		}
-		s.deps.m.deliveries.Inc()
+		whole++
 		if f.attempt.N == 1 && !f.attempt.Replay {
 			s.deps.m.commitToWrite.Observe(now.Sub(f.message.Time).Seconds())
 		}
 	}
+	s.deps.m.deliveries.Add(float64(whole))
 }
 
-// failed ends a session whose write failed behind n bytes; what was not written
-// whole was not sent.
-func (s *session) failed(batch []frame, n int, err error) {
-	var unsent []journal.Attempt
-	for _, f := range batch {
-		if n -= len(f.wire); n < 0 && f.message != nil {
-			unsent = append(unsent, f.attempt)
+// cleared ends a batch that is out.
+func (s *session) cleared() {
+	last := s.batch[len(s.batch)-1].last
+	clear(s.batch)
+	s.batch, s.sent, s.due = s.batch[:0], 0, 0
+	if cap(s.batch) > keptFrames { // an idle session keeps no buffer
+		s.batch = nil
+	}
+	if !last {
+		return
+	}
+	s.mu.Lock()
+	s.lingers = uptime() + closeTimeout
+	parted := s.parted
+	s.mu.Unlock()
+	if parted {
+		s.hangUp()
+	}
+}
+
+// keptFrames is how many frames' places an idle session keeps, so that a
+// delivery allocates none.
+const keptFrames = 4
+
+// takeBack records that what of the batch is not out whole was not sent.
+func (s *session) takeBack() {
+	end := 0
+	for _, f := range s.batch {
+		if end += len(f.wire); end > s.sent && f.message != nil {
+			if err := s.deps.ledger.Unsent(s.reader, []journal.Attempt{f.attempt}); err != nil {
+				s.log.Error("session cannot record what it did not send", "session", s.id, "err", err)
+			}
 		}
 	}
-	if err := s.deps.ledger.Unsent(s.reader, unsent); err != nil {
-		s.log.Error("session cannot record what it did not send", "session", s.id, "err", err)
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		s.drop(endSlowReader)
-	} else {
-		s.drop(endLost)
-	}
+	s.batch, s.sent, s.due = nil, 0, 0
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, maxBatch); return &b }}
 
 // join lays a batch out for one write; give returns its buffer.
-func join(batch []frame) (wire []byte, give func()) {
+func join(batch []*frame) (wire []byte, give func()) {
 	if len(batch) == 1 {
 		return batch[0].wire, func() {}
 	}
 	b := buffers.Get().(*[]byte)
-	wire = (*b)[:0]
+	wire = appendWire((*b)[:0], batch)
+	return wire, func() { buffers.Put(b) }
+}
+
+func appendWire(wire []byte, batch []*frame) []byte {
 	for _, f := range batch {
 		wire = append(wire, f.wire...)
 	}
-	return wire, func() { buffers.Put(b) }
+	return wire
 }

@@ -7,8 +7,8 @@ import (
 	"newswire/fanout/journal"
 )
 
-// frame is one WebSocket frame as it goes over the wire. Frames of messages
-// are encoded once per attempt and shared by all sessions: read only.
+// frame is one WebSocket frame as it goes over the wire. It is encoded once for
+// all sessions that it goes to: read only. That of a message is one attempt.
 type frame struct {
 	wire    []byte
 	attempt journal.Attempt  // Seq 0: no message
@@ -41,8 +41,8 @@ func wireFrame(op byte, payload []byte) []byte {
 }
 
 // messageFrame encodes one attempt of a message.
-func messageFrame(m *journal.Message, a journal.Attempt) frame {
-	return frame{wire: wireFrame(opText, m.AppendFrame(nil, a)), attempt: a, message: m}
+func messageFrame(m *journal.Message, a journal.Attempt) *frame {
+	return &frame{wire: wireFrame(opText, m.AppendFrame(nil, a)), attempt: a, message: m}
 }
 
 // appendJSON prints strings, and lists and structures of them, which cannot fail.
@@ -55,13 +55,14 @@ func appendJSON(b []byte, v any) []byte {
 }
 
 // controlFrame encodes one of the structures below.
-func controlFrame(v any) frame { return frame{wire: wireFrame(opText, appendJSON(nil, v))} }
+func controlFrame(v any) *frame { return &frame{wire: wireFrame(opText, appendJSON(nil, v))} }
 
-func pingFrame() frame { return frame{wire: wireFrame(opPing, nil)} }
+// pingFrame is what every session is pinged with.
+var pingFrame = &frame{wire: wireFrame(opPing, nil)}
 
-func closeFrame(code int, reason string) frame {
+func closeFrame(code int, reason string) *frame {
 	payload := append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...)
-	return frame{wire: wireFrame(opClose, payload), last: true}
+	return &frame{wire: wireFrame(opClose, payload), last: true}
 }
 
 // What the server says, beside messages.

@@ -32,14 +32,17 @@ import (
 
 // Ledger keeps account of what readers were sent and have read.
 type Ledger interface {
-	// Sent notes attempts before they are written to a reader, Unsent takes
-	// back those whose write failed.
+	// Sent notes attempts before they are written to a reader, SentToMany one
+	// before it is written to many; Unsent takes back those whose write failed.
 	Sent(journal.Reader, []journal.Attempt) error
+	SentToMany(journal.Attempt, []journal.Reader) error
 	Unsent(journal.Reader, []journal.Attempt) error
 	// Opened gives the last message that was routed, or is about to be.
 	Opened() journal.Seq
 	// Ack notes acknowledgements; what was not sent to this reader is ignored.
+	// Receive does so for many readers.
 	Ack(journal.Reader, []journal.ID) error
+	Receive([]journal.Receipt) error
 	// Read notes what a poll has brought.
 	Read(journal.Reader, []journal.Seq) error
 	// Unread gives, in order, at most limit of what lies behind after and was
@@ -106,6 +109,7 @@ type deps struct {
 	ackTimeout time.Duration
 
 	writeTimeout time.Duration // for each write to a socket
+	behind       *behind
 }
 
 // Gateway serves readers.
@@ -123,19 +127,24 @@ type Gateway struct {
 
 	open  context.Context    // ends when the drain begins
 	close context.CancelFunc // ends open
-	life  context.Context    // of connections; ends when a drain has waited long enough
+	life  context.Context    // of what sessions ask for; ends when a drain has waited long enough
 	kill  context.CancelFunc // ends life
+
+	unpolled bool      // a goroutine waits for each connection, as on systems without a poller
+	pollers  []*poller // fixed while Run serves; none where unpolled
+	accepted atomic.Uint32
 
 	address  atomic.Value // net.Addr, once Run listens
 	entrance sync.Mutex   // held while draining becomes true, and while running grows
 	draining atomic.Bool
 	running  sync.WaitGroup // sessions and handshakes
+	present  roster
 	polling  turns
 }
 
 // NewPools makes the pools that a router delivers to.
 func NewPools(cfg Config, l Ledger, j Journal, log *slog.Logger, reg prometheus.Registerer) *Pools {
-	d := &deps{ledger: l, journal: j, log: log, pingEvery: cfg.PingEvery, ackTimeout: cfg.AckTimeout, writeTimeout: writeTimeout}
+	d := &deps{ledger: l, journal: j, log: log, pingEvery: cfg.PingEvery, ackTimeout: cfg.AckTimeout, writeTimeout: writeTimeout, behind: newBehind()}
 	if d.pingEvery == 0 {
 		d.pingEvery = 25 * time.Second
 	}
@@ -166,12 +175,13 @@ func New(cfg Config, ps *Pools, readers *fanout.Readers, router Router, log *slo
 	g := &Gateway{
 		cfg: cfg, deps: ps.deps, readers: readers, pools: ps, router: router, verifier: v, revoked: revoked,
 		door: newDoor(cfg, ps.deps.m), log: log, polling: turns{held: make(map[journal.Reader]*turn)},
+		present: roster{sessions: make(map[*session]struct{})},
 	}
 	g.life, g.kill = context.WithCancel(context.Background())
 	g.open, g.close = context.WithCancel(g.life)
 	g.upgrader = websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
-		ReadBufferSize:   1024,
+		ReadBufferSize:   125, // the least: it reads from memory
 		WriteBufferSize:  512,
 		WriteBufferPool:  new(sync.Pool),
 		Subprotocols:     []string{subprotocol},
@@ -205,19 +215,27 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.address.Store(f.listener.Addr())
 	var group errgroup.Group
+	closePollers, err := g.openPollers(&group)
+	if err != nil {
+		return errors.Join(err, f.listener.Close())
+	}
+	watching, unwatch := context.WithCancel(context.Background())
+	group.Go(func() error { g.watch(watching); return nil })
 	group.Go(func() error { return g.verifier.Run(ctx) })
 	group.Go(func() error { return g.revoked.run(ctx) })
+	g.address.Store(f.listener.Addr())
 	f.serve(ctx, &group)
 	<-ctx.Done()
-	defer g.kill()
 	g.entrance.Lock()
 	g.draining.Store(true)
 	g.entrance.Unlock()
 	g.close()
 	g.drain()
+	g.kill()
 	f.stop()
+	unwatch()
+	closePollers()
 	return group.Wait()
 }
 
@@ -228,7 +246,7 @@ const drainRate = 500
 // drain says goodbye to every session, spread over the drain window, and waits
 // for them to go.
 func (g *Gateway) drain() {
-	sessions := g.pools.sessions()
+	sessions := g.present.all()
 	rand.Shuffle(len(sessions), func(a, b int) { sessions[a], sessions[b] = sessions[b], sessions[a] })
 	window := min(g.cfg.Drain*8/10, time.Duration(len(sessions))*time.Second/drainRate)
 	const steps = 50
@@ -245,15 +263,10 @@ func (g *Gateway) drain() {
 		return
 	case <-time.After(2 * closeTimeout):
 	}
-	for _, s := range g.pools.sessions() {
+	g.kill() // who waits for the journal
+	for _, s := range g.present.all() {
 		s.drop(endDraining)
 	}
-	select {
-	case <-gone:
-		return
-	case <-time.After(helloTimeout): // for who was about to say hello
-	}
-	g.kill()
 	<-gone
 }
 

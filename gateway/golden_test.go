@@ -16,15 +16,15 @@ import (
 
 // goldenFrames are what the server says, by the name of the file that holds it
 // as CONTRACT.md has it.
-func goldenFrames() map[string]frame {
+func goldenFrames() map[string]*frame {
 	at := time.Date(2026, 11, 23, 9, 41, 7, 123_456_000, time.UTC)
 	id := journal.ID{Epoch: 1, LSN: 0x196a3b0}
-	message := func(m journal.Message, a journal.Attempt) frame {
+	message := func(m journal.Message, a journal.Attempt) *frame {
 		m.Source, m.Time = "public.articles", m.Time.In(time.FixedZone("elsewhere", 3600))
 		return messageFrame(&m, a)
 	}
 	key := json.RawMessage(`{"id":42}`)
-	return map[string]frame{
+	return map[string]*frame{
 		"message": message(journal.Message{
 			ID: id, Action: journal.Publish, Tags: []string{"tech", "ai"}, Key: key, Time: at,
 			Data: json.RawMessage(`{"id":42, "title":"<b>Zoë</b> & co \u2028", "url":null, "published_at":"2026-11-23T09:41:07.1+00:00"}`),

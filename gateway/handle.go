@@ -20,8 +20,28 @@ func (r *refusal) frame(ref string) errorFrame { return errorFrame{"error", ref,
 // frameTypes are what a session's client may say.
 var frameTypes = []string{"ack", "follow", "unfollow", "mute", "unmute", "token", "ping"}
 
-// handle acts on one frame of a session.
-func (g *Gateway) handle(s *session, raw []byte) {
+// handle acts on one frame of a session. What may take a while it gives back:
+// work is done before the next frame is looked at. raw is good until handle
+// returns.
+func (g *Gateway) handle(s *session, e *ears, raw []byte) (work func(context.Context)) {
+	if !s.greeted {
+		s.greeted = true
+		s.hello.Stop()
+		s.hello = nil
+		hello := slices.Clone(raw)
+		return func(ctx context.Context) { s.deaf = !g.greet(ctx, s, hello) }
+	}
+	ack, plain := parseAck(raw, e.ids[:0])
+	if plain {
+		e.ids = ack.ids
+		return g.handleAck(s, e, ack)
+	}
+	frame := slices.Clone(raw)
+	return func(ctx context.Context) { g.obey(ctx, s, e, frame) }
+}
+
+// obey acts on a frame that may be anything.
+func (g *Gateway) obey(ctx context.Context, s *session, e *ears, raw []byte) {
 	var f clientFrame
 	var mistyped *json.UnmarshalTypeError // what else stands in the frame is decoded
 	err := json.Unmarshal(raw, &f)
@@ -30,10 +50,10 @@ func (g *Gateway) handle(s *session, raw []byte) {
 		return
 	}
 	if f.Type == "ack" && mistyped == nil {
-		g.handleAck(s, f)
+		g.acknowledge(ctx, s, f)
 		return
 	}
-	if !s.limiter.Allow() {
+	if !g.mayAsk(s) {
 		s.end(endRateLimited, time.Second)
 		return
 	}
@@ -43,15 +63,15 @@ func (g *Gateway) handle(s *session, raw []byte) {
 	}
 	switch f.Type {
 	case "follow":
-		g.handleEdit(s, f.Ref, fanout.Edit{Follow: f.Tags})
+		g.handleEdit(ctx, s, f.Ref, fanout.Edit{Follow: f.Tags})
 	case "unfollow":
-		g.handleEdit(s, f.Ref, fanout.Edit{Unfollow: f.Tags})
+		g.handleEdit(ctx, s, f.Ref, fanout.Edit{Unfollow: f.Tags})
 	case "mute":
-		g.handleEdit(s, f.Ref, fanout.Edit{Mute: f.Tags})
+		g.handleEdit(ctx, s, f.Ref, fanout.Edit{Mute: f.Tags})
 	case "unmute":
-		g.handleEdit(s, f.Ref, fanout.Edit{Unmute: f.Tags})
+		g.handleEdit(ctx, s, f.Ref, fanout.Edit{Unmute: f.Tags})
 	case "token":
-		g.handleToken(s, f)
+		g.handleToken(ctx, s, f)
 	case "ping":
 		s.say(pongFrame{"pong", f.Ref})
 	default:
@@ -59,39 +79,16 @@ func (g *Gateway) handle(s *session, raw []byte) {
 	}
 }
 
-// handleAck passes acknowledgements on. Malformed ids are ignored like unknown
-// ones: they acknowledge nothing.
-func (g *Gateway) handleAck(s *session, f clientFrame) {
-	ids := parseIDs(append(f.IDs, f.ID))
-	if upto, err := journal.ParseID(f.Upto); err == nil {
-		ids = append(ids, s.upto(upto)...)
-	}
-	if len(ids) == 0 {
-		return
-	}
-	if err := s.acks.WaitN(s.ctx, min(len(ids), s.acks.Burst())); err != nil {
-		return // the session has ended
-	}
-	if err := g.deps.ledger.Ack(s.reader, ids); err != nil {
-		s.fail(err)
-		return
-	}
-	s.acked(ids)
-}
-
-func parseIDs(texts []string) (ids []journal.ID) {
-	for _, text := range texts {
-		if id, err := journal.ParseID(text); err == nil {
-			ids = append(ids, id)
-		}
-	}
-	return ids
+// mayAsk counts a frame that is no acknowledgement; false when there are too many.
+func (g *Gateway) mayAsk(s *session) bool {
+	most := float64(g.cfg.Limits.FramesPerSecond)
+	return most == 0 || s.frames.take(1, most, 2*most) <= 0
 }
 
 // handleEdit changes the reader's subscriptions and answers once the change is
 // in effect and everything before it is on its way to this session.
-func (g *Gateway) handleEdit(s *session, ref string, e fanout.Edit) {
-	edited, refused, err := g.edit(s.ctx, *s.shown.Load(), e)
+func (g *Gateway) handleEdit(ctx context.Context, s *session, ref string, e fanout.Edit) {
+	edited, refused, err := g.edit(ctx, *s.shown.Load(), e)
 	switch {
 	case refused != nil:
 		s.say(refused.frame(ref))
@@ -101,7 +98,7 @@ func (g *Gateway) handleEdit(s *session, ref string, e fanout.Edit) {
 		return
 	}
 	reply := controlFrame(subscriptionsFrame{"subscriptions", ref, listed(edited.Sets.Follow), listed(edited.Sets.Mute)})
-	err = g.pools.do(s.ctx, s.reader, func(*pool) { s.answer(edited.Seq, reply) })
+	err = g.pools.do(ctx, s.reader, func(*pool) { s.answer(edited.Seq, reply) })
 	if err == nil && edited.Changed {
 		g.tellOthers(s, edited)
 	}
@@ -172,8 +169,8 @@ func permitted(who identity, e fanout.Edit) *refusal {
 
 // handleToken takes a fresh token of the same reader. What it permits is in
 // effect behind the messages that stand before the answer.
-func (g *Gateway) handleToken(s *session, f clientFrame) {
-	who, err := g.identify(s.ctx, f.Token)
+func (g *Gateway) handleToken(ctx context.Context, s *session, f clientFrame) {
+	who, err := g.identify(ctx, f.Token)
 	if err == nil && who.Reader != s.name {
 		err = errors.New("token is another reader's")
 	}
@@ -181,7 +178,7 @@ func (g *Gateway) handleToken(s *session, f clientFrame) {
 		s.say(errorFrame{"error", f.Ref, codeFor(err), err.Error()})
 		return
 	}
-	edited, _, err := g.edit(s.ctx, who, fanout.Edit{})
+	edited, _, err := g.edit(ctx, who, fanout.Edit{})
 	if err != nil {
 		s.fail(err)
 		return
@@ -191,7 +188,7 @@ func (g *Gateway) handleToken(s *session, f clientFrame) {
 		return
 	}
 	reply := controlFrame(tokenFrame{"token", f.Ref, who.Expires.UTC().Format(time.RFC3339)})
-	_ = g.pools.do(s.ctx, s.reader, func(*pool) { s.answer(edited.Seq, reply) }) // the session has ended
+	_ = g.pools.do(ctx, s.reader, func(*pool) { s.answer(edited.Seq, reply) }) // the session has ended
 }
 
 // show notes what the session's present token says.

@@ -52,7 +52,7 @@ func TestTooManySessionsEndTheOldest(t *testing.T) {
 // attached tells how many of a reader's sessions go on.
 func (r *rig) attached(reader string) (n int) {
 	for _, s := range r.pools.sessions() {
-		if s.name == reader && s.ctx.Err() == nil {
+		if s.name == reader && !s.ended() {
 			n++
 		}
 	}

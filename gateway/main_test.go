@@ -40,6 +40,9 @@ func TestMain(m *testing.M) {
 // than it takes on a busy machine.
 const patience = 2 * time.Minute
 
+// unpolledAll makes every test run as on systems without a poller.
+const unpolledAll = "NEWSWIRE_TEST_UNPOLLED"
+
 var secret = []byte("a secret of the tests that is long enough for HS256")
 
 // rig is the engine without its two ends: a journal, readers, a router, a
@@ -66,6 +69,7 @@ type rig struct {
 type settings struct {
 	Config
 	writeTimeout time.Duration
+	unpolled     bool
 	ack          ack.Config
 }
 
@@ -117,6 +121,7 @@ func newRig(t testing.TB, changes ...func(*settings)) *rig {
 	must(err)
 	r.gateway, err = New(cfg.Config, r.pools, r.readers, r.router, log)
 	must(err)
+	r.gateway.unpolled = cfg.unpolled || os.Getenv(unpolledAll) != ""
 	r.start()
 	return r
 }

@@ -18,6 +18,7 @@ import (
 type pool struct {
 	deps *deps
 	work chan func(*pool) // Pools sends, run receives; never closed
+	pass pass             // owned by run
 
 	mu     sync.Mutex // guards the rest
 	online *roaring.Bitmap
@@ -35,12 +36,14 @@ type attendance struct {
 // poolQueue is how many deliveries may wait for a pool before the router waits.
 const poolQueue = 1024
 
-// lookEvery is how often a pool looks after its sessions.
-const lookEvery = time.Second
+// mostAtOnce bounds what a pool takes before it writes: what waits leaves in one
+// system call for each socket.
+const mostAtOnce = 256
 
 func newPool(d *deps) *pool {
 	return &pool{
 		deps: d, work: make(chan func(*pool), poolQueue),
+		pass:   pass{index: make(map[*frame]int)},
 		online: roaring.New(),
 		here:   make(map[journal.Reader]*attendance),
 		left:   make(map[journal.Reader]time.Time),
@@ -49,15 +52,29 @@ func newPool(d *deps) *pool {
 }
 
 func (p *pool) run(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case act := <-p.work:
 			act(p)
+			p.takeMore()
+			p.pass.write(p.deps)
 		case now := <-tick.C:
-			p.look(now)
+			p.forget(now)
 		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// takeMore does what waits already.
+func (p *pool) takeMore() {
+	for range mostAtOnce - 1 {
+		select {
+		case act := <-p.work:
+			act(p)
+		default:
 			return
 		}
 	}
@@ -80,7 +97,7 @@ func (p *pool) attach(s *session, limit int) (surplus []*session) {
 		return nil
 	}
 	for _, s := range a.sessions {
-		if s.ctx.Err() == nil { // others have ended and are about to go
+		if !s.ended() { // others are about to go
 			surplus = append(surplus, s)
 		}
 	}
@@ -108,13 +125,24 @@ func (p *pool) detach(s *session) {
 func (p *pool) deliver(d *delivery) {
 	sessions, polls := p.reach(d.Audience)
 	for _, s := range sessions {
-		s.offer(d.frame())
+		if s.offer(d.frame()) {
+			p.claimed(s)
+		}
 	}
 	for _, news := range polls {
 		select {
 		case news <- struct{}{}:
 		default: // it knows already
 		}
+	}
+}
+
+// claimed takes up a session that the pool is to write to.
+func (p *pool) claimed(s *session) {
+	if s.link.waits() {
+		s.startWriting()
+	} else {
+		p.pass.dirty = append(p.pass.dirty, s)
 	}
 }
 
@@ -155,21 +183,10 @@ func (p *pool) all() (sessions []*session) {
 	return sessions
 }
 
-// look ends sessions that are silent or whose token has expired, pings the
-// others in turn, and forgets who left long ago.
-func (p *pool) look(now time.Time) {
-	up := uptime()
-	for _, s := range p.all() {
-		switch silent := up - time.Duration(s.heard.Load()); {
-		case now.Unix() >= s.expires.Load():
-			s.end(endTokenExpired, 0)
-		case silent > 2*p.deps.pingEvery:
-			s.drop(endSilent)
-		case up-time.Duration(s.pinged.Load()) >= p.deps.pingEvery-lookEvery/2: // the nearest look
-			s.pinged.Store(int64(up))
-			s.ping()
-		}
-	}
+// tidyEvery is how often a pool forgets who left long ago.
+const tidyEvery = 10 * time.Second
+
+func (p *pool) forget(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for r, at := range p.left {
@@ -203,7 +220,7 @@ func (p *pool) presence(of, connected *roaring.Bitmap, changed map[journal.Reade
 // when the first session wants it.
 type delivery struct {
 	fanout.Delivery
-	frame func() frame
+	frame func() *frame
 }
 
 // Pools reach every reader who is connected.
@@ -217,6 +234,7 @@ func (ps *Pools) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	for _, p := range ps.pools {
 		running.Go(func() { p.run(ctx) })
+		running.Go(func() { ps.deps.behind.work(ctx) })
 	}
 	running.Wait()
 	return nil
@@ -240,7 +258,7 @@ func (ps *Pools) Deliver(d fanout.Delivery) {
 	if d.Audience.IsEmpty() {
 		return
 	}
-	shared := &delivery{d, sync.OnceValue(func() frame {
+	shared := &delivery{d, sync.OnceValue(func() *frame {
 		return messageFrame(d.Message, journal.Attempt{Seq: d.Seq, N: 1})
 	})}
 	for _, p := range ps.pools {
@@ -260,7 +278,9 @@ func (ps *Pools) Resend(seq journal.Seq, n int, readers *roaring.Bitmap) {
 		p.work <- func(p *pool) {
 			sessions, _ := p.reach(readers)
 			for _, s := range sessions {
-				s.retry(f)
+				if s.retry(f) {
+					p.claimed(s)
+				}
 			}
 		}
 	}

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,50 +10,71 @@ import (
 	"newswire/fanout/journal"
 
 	"github.com/gorilla/websocket"
-	"golang.org/x/time/rate"
 )
 
-// session is one connection of a reader who has said hello.
+// session is one connection, from its upgrade on.
 //
-// It is live, and then gets messages from its pool as they are routed; or it
-// catches up: it reads what its reader has not read from the journal, behind
-// its cursor, until nothing is missed any more. It begins catching up, and does
-// so again when its queue was full. One goroutine at a time writes, and only
-// while there is something to write.
+// Of a reader who has said hello it is live, and then gets messages from its
+// pool as they are routed; or it catches up: it reads what its reader has not
+// read from the journal, behind its cursor, until nothing is missed any more. It
+// begins catching up, and does so again when its queue was full.
+//
+// Nothing runs for a session while nothing happens on it. One goroutine at a
+// time reads: who has its turn. One at a time writes: who has set writing. Both
+// hold it open by use.
 type session struct {
-	id      string                   // fixed
-	name    string                   // fixed: the reader, as its token names it
-	reader  journal.Reader           // fixed
-	conn    *websocket.Conn          // read by the goroutine that serves the connection
-	net     net.Conn                 // under conn; all frames are written here, by flush
-	shown   atomic.Pointer[identity] // of the last token; nil before the hello; written by who serves the connection
-	deps    *deps                    // fixed
-	limiter *rate.Limiter            // of frames that are no acknowledgements
-	acks    *rate.Limiter            // of acknowledged messages: more are read more slowly
-	log     *slog.Logger
+	gateway *Gateway        // fixed
+	deps    *deps           // fixed: the gateway's
+	log     *slog.Logger    // fixed
+	id      string          // fixed
+	link    link            // fixed: the bytes of the connection
+	conn    *websocket.Conn // fixed: reads what feed holds; owned by who has the turn
+	feed    feed            // owned by who has the turn
+	leave   func()          // fixed: gives its place at the door back
 
-	ctx  context.Context // ends with the session
-	stop context.CancelFunc
+	// Fixed by the welcome, before the session is attached.
+	name     string         // the reader, as its token names it
+	reader   journal.Reader // 0 until then
+	replayed journal.Seq    // messages up to here were routed before it attached
 
-	heard   atomic.Int64 // uptime at the last frame
-	pinged  atomic.Int64 // uptime at the last ping
-	expires atomic.Int64 // Unix seconds of the token's end
+	// Owned by who has the turn to read.
+	bearer  string      // the upgrade's token, until the hello
+	hello   *time.Timer // ends a session that does not say hello; nil once it has
+	greeted bool        // it has said hello
+	deaf    bool        // what comes is thrown away
+	thrown  int         // bytes thrown away
+	held    []byte      // the beginning of a frame that is not there whole
+	frames  bucket      // of frames that are no acknowledgements
+	acks    bucket      // of acknowledged messages: more are read more slowly
 
-	flushing sync.WaitGroup // flush, while it runs
+	users   atomic.Int32             // who holds it open, and isOver
+	turn    turnstile                // to read
+	blocked atomic.Bool              // a batch waits for room in the socket; changed under mu
+	room    atomic.Bool              // there was room since the last write began
+	heard   atomic.Int64             // uptime at the last frame
+	pinged  atomic.Int64             // uptime at the last ping
+	shown   atomic.Pointer[identity] // of the last token; nil before the hello; written by who has the turn
+	expires atomic.Int64             // Unix seconds of the token's end; 0 before the welcome
 
-	mu       sync.Mutex // guards the rest
-	queue    []frame
-	queued   int // bytes in queue
-	writing  bool
-	begun    bool // it may catch up: the welcome is queued
-	live     bool
-	lagging  bool         // not live because its queue was full
-	cursor   journal.Seq  // messages up to here were queued or are not this session's
-	missed   journal.Seq  // the last message that came while it was not live
-	replayed journal.Seq  // messages up to here were routed before it attached
-	parked   []answer     // wait for the cursor to pass them
-	unacked  []journal.ID // written to this session and not acknowledged on it
-	ending   ending       // zero while it goes on
+	batch []*frame      // owned by who writes: on their way out
+	sent  int           // owned by who writes: bytes of batch that are out
+	due   time.Duration // owned by who writes, and read under mu while blocked: uptime by which batch must be out; 0: it was not begun
+
+	mu      sync.Mutex // guards the rest
+	queue   []*frame
+	queued  int // bytes in queue
+	writing bool
+	begun   bool // it may catch up: the welcome is queued
+	live    bool
+	lagging bool          // not live because its queue was full
+	parted  bool          // the client has closed: nothing is waited for behind our close frame
+	lingers time.Duration // uptime until which the client's answer to our close frame is waited for; 0: it is not out
+	cursor  journal.Seq   // messages up to here were queued or are not this session's
+	missed  journal.Seq   // the last message that came while it was not live
+	parked  []answer      // wait for the cursor to pass them
+	unacked []journal.ID  // written to this session and not acknowledged on it
+	ending  ending        // zero while it goes on
+	stop    context.CancelFunc
 }
 
 var started = time.Now()
@@ -65,7 +85,7 @@ func uptime() time.Duration { return time.Since(started) }
 // answer is a frame that must not overtake the messages up to seq.
 type answer struct {
 	seq   journal.Seq
-	frame frame
+	frame *frame
 }
 
 // Limits of a session, chosen so that a burst fits and a reader who does not
@@ -84,8 +104,9 @@ const (
 )
 
 // offer queues a routed message. It never blocks: a session whose queue is full
-// leaves the live path and reads from the journal when its socket drains.
-func (s *session) offer(f frame) {
+// leaves the live path and reads from the journal when its socket drains. mine
+// tells that the caller is to write now.
+func (s *session) offer(f *frame) (mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -98,31 +119,36 @@ func (s *session) offer(f frame) {
 	default:
 		s.cursor = f.attempt.Seq
 		s.queueLocked(f)
+		return s.claimLocked()
 	}
+	return false
 }
 
 // retry queues a further attempt. A session that has not come to the message
 // yet leaves it out, for it is about to be replayed; so does one that holds very
-// many, whose reader the ledger asks about again.
-func (s *session) retry(f frame) {
+// many, whose reader the ledger asks about again. mine tells that the caller is
+// to write now.
+func (s *session) retry(f *frame) (mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending.code == 0 && (s.live || f.attempt.Seq <= s.cursor) && len(s.queue) < maxRetries {
-		s.queueLocked(f)
+	if s.ending.code != 0 || !s.live && f.attempt.Seq > s.cursor || len(s.queue) >= maxRetries {
+		return false
 	}
+	s.queueLocked(f)
+	return s.claimLocked()
 }
 
 // answer queues a reply that stands behind the messages up to seq.
-func (s *session) answer(seq journal.Seq, f frame) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.ending.code != 0:
-	case s.live || s.cursor >= seq:
-		s.queueLocked(f)
-	default:
-		s.parked = append(s.parked, answer{seq, f})
-	}
+func (s *session) answer(seq journal.Seq, f *frame) {
+	s.change(func() {
+		switch {
+		case s.ending.code != 0:
+		case s.live || s.cursor >= seq:
+			s.queueLocked(f)
+		default:
+			s.parked = append(s.parked, answer{seq, f})
+		}
+	})
 }
 
 // say queues a reply that depends on no message.
@@ -131,104 +157,55 @@ func (s *session) say(v any) { s.answer(0, controlFrame(v)) }
 // ping queues a ping unless the session is writing, when the socket's own
 // back-pressure tells more.
 func (s *session) ping() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending.code == 0 && !s.writing {
-		s.queueLocked(pingFrame())
-	}
+	s.change(func() {
+		if s.ending.code == 0 && !s.writing {
+			s.queueLocked(pingFrame)
+		}
+	})
 }
 
 // pong answers a client's ping. A client that does not read what it asked for
 // gets no more: the last pong it finds tells enough.
 func (s *session) pong(data string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending.code == 0 && !s.fullLocked() {
-		s.queueLocked(frame{wire: wireFrame(opPong, []byte(data))})
-	}
+	s.change(func() {
+		if s.ending.code == 0 && !s.fullLocked() {
+			s.queueLocked(&frame{wire: wireFrame(opPong, []byte(data))})
+		}
+	})
 }
 
 func (s *session) fullLocked() bool {
 	return s.queued >= maxQueue || len(s.queue) >= maxQueueLen
 }
 
-func (s *session) queueLocked(f frame) {
+func (s *session) queueLocked(f *frame) {
 	s.queue = append(s.queue, f)
 	s.queued += len(f.wire)
-	s.kickLocked()
-}
-
-// kickLocked sees to it that someone writes.
-func (s *session) kickLocked() {
-	if !s.writing {
-		s.writing = true
-		s.flushing.Go(s.flush)
-	}
 }
 
 // begin lets a session that was attached catch up behind its first frames.
-func (s *session) begin(welcome ...frame) {
+func (s *session) begin(welcome ...*frame) {
+	s.change(func() {
+		if s.ending.code != 0 {
+			return // nothing stands behind a goodbye
+		}
+		for _, f := range welcome {
+			s.queueLocked(f)
+		}
+		s.begun = true
+	})
+}
+
+// change acts under the lock, and writes what is there to be written then.
+func (s *session) change(act func()) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending.code != 0 {
-		return // nothing stands behind a goodbye
-	}
-	for _, f := range welcome {
-		s.queueLocked(f)
-	}
-	s.begun = true
-	s.kickLocked()
-}
-
-// end says goodbye and closes. The first ending counts.
-func (s *session) end(e ending, retryAfter time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending.code != 0 {
-		return
-	}
-	bye := controlFrame(byeFrame{"bye", e.code, e.reason, retryAfter.Milliseconds()})
-	s.queueLocked(bye)
-	s.queueLocked(closeFrame(e.code, e.reason))
-	s.endLocked(e)
-}
-
-// quit ends a session to which nothing is said any more.
-func (s *session) quit(e ending) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending.code == 0 {
-		s.queue, s.queued = nil, 0
-		s.endLocked(e)
+	act()
+	mine := s.claimLocked()
+	s.mu.Unlock()
+	if mine {
+		s.startWriting()
 	}
 }
 
-// drop is quit that closes the connection too; the read loop ends with it.
-func (s *session) drop(e ending) {
-	s.quit(e)
-	_ = s.net.Close()
-}
-
-// fail ends a session because of a fault on our side.
-func (s *session) fail(err error) {
-	if s.ctx.Err() == nil {
-		s.log.Error("session failed", "session", s.id, "err", err)
-	}
-	s.end(endFault, time.Second)
-}
-
-func (s *session) endLocked(e ending) {
-	s.ending = e
-	s.stop()
-	s.parked = nil
-	s.keepsUpLocked()
-	s.deps.m.closed[e].Inc()
-}
-
-// keepsUpLocked ends the lagging of a session, if it was.
-func (s *session) keepsUpLocked() {
-	if s.lagging {
-		s.lagging = false
-		s.deps.m.lagging.Dec()
-	}
-}
+// behindLocked tells whether there is more to be read from the journal.
+func (s *session) behindLocked() bool { return s.ending.code == 0 && s.begun && !s.live }

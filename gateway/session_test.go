@@ -67,7 +67,7 @@ func TestNothingStandsBehindAGoodbye(t *testing.T) {
 	r := newRig(t)
 	c := r.join("u1", gatewaytest.Options{})
 	s := r.pools.sessions()[0]
-	r.eventually("it is idle", func() bool { return s.hold() })
+	r.eventually("it is idle", s.holdStill)
 	s.end(endDraining, time.Second)
 	s.begin(controlFrame(welcomeFrame{Type: "welcome"}))
 	s.say(pongFrame{"pong", "x"})
@@ -78,13 +78,13 @@ func TestNothingStandsBehindAGoodbye(t *testing.T) {
 		t.Errorf("%d frames are queued, want the bye and the close", n)
 	}
 	s.writing = false
-	s.kickLocked()
 	s.mu.Unlock()
+	s.change(func() {})
 	endsWith(t, c, endDraining)
 }
 
-// hold keeps an idle session from writing; false when it is not idle.
-func (s *session) hold() bool {
+// holdStill keeps an idle session from writing; false when it is not idle.
+func (s *session) holdStill() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.writing || !s.live {
@@ -110,8 +110,8 @@ func TestRetriesCountTheirAttempts(t *testing.T) {
 	session := r.pools.sessions()[0]
 	session.mu.Lock()
 	defer session.mu.Unlock()
-	if session.unacked != nil || session.queue != nil {
-		t.Errorf("the idle session keeps %v and %d frames", session.unacked, len(session.queue))
+	if len(session.unacked)+len(session.queue)+len(session.batch) > 0 {
+		t.Errorf("the idle session keeps %v and %d frames", session.unacked, len(session.queue)+len(session.batch))
 	}
 }
 

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +18,7 @@ var article = fmt.Sprintf(`{"body":%q}`, strings.Repeat("news ", 200))
 // squeeze makes the kernel hold little for a session, so that it is soon full.
 func squeeze(t testing.TB, s *session) {
 	t.Helper()
-	if err := s.net.(*net.TCPConn).SetWriteBuffer(16 << 10); err != nil {
+	if err := s.writeBuffer(16 << 10); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -74,3 +74,9 @@ type Attempt struct {
 	N      int  // 1 for the first
 	Replay bool // from the journal after a reconnect or by a poll
 }
+
+// Receipt is a reader's acknowledgement of a message.
+type Receipt struct {
+	Reader Reader
+	ID     ID
+}
