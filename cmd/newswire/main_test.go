@@ -72,6 +72,8 @@ func TestWrongCallsAreOneSentenceAndCodeTwo(t *testing.T) {
 		{[]string{"revoke", "--reader", "u1", "--issued-before", "2999-01-01T00:00:00Z"}, `--issued-before 2999-01-01T00:00:00Z lies ahead: tokens that are signed until then would be refused too`},
 		{[]string{"revoke", "--list", "--reader", "u1"}, `--list only lists: give it alone`},
 		{[]string{"tail", "--from", "yesterday"}, `--from "yesterday": malformed message id: want 28 lower-case hexadecimal digits`},
+		{[]string{"tail", "--url", "push.example.com"}, `--url: "push.example.com" is not the URL of a gateway: want something like https://push.example.com`},
+		{[]string{"tail", "--token-file", "t"}, `--token-file is a reader's, for --url; without that the journal of this machine is printed`},
 		{[]string{"serve", "--config", "other.yaml"}, `read configuration: open other.yaml: no such file or directory; name another file with --config`},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
