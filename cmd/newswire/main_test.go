@@ -50,14 +50,15 @@ func call(t *testing.T, configuration string, environ []string, args ...string) 
 }
 
 func TestWrongCallsAreOneSentenceAndCodeTwo(t *testing.T) {
-	const commands = "audit, bench, compensate, config, demo, doctor, migrate, resync, revoke, serve, setup, slot, tail, teardown, token, version"
+	const commands = "audit, backup, bench, compensate, config, demo, doctor, migrate, restore, resync, revoke, serve, setup, slot, tail, teardown, token, version"
 	for _, c := range []struct {
 		args []string
 		want string
 	}{
 		{nil, `name a command after "newswire": ` + commands},
 		{[]string{"srve"}, `unknown command "srve"; did you mean "newswire serve"?`},
-		{[]string{"backup"}, `unknown command "backup"; there are: ` + commands},
+		{[]string{"upgrade"}, `unknown command "upgrade"; there are: ` + commands},
+		{[]string{"backup"}, `newswire backup takes the name of one file, such as newswire backup /var/backups/newswire.backup`},
 		{[]string{"config"}, `name a command after "newswire config": check`},
 		{[]string{"config", "chekc"}, `unknown command "chekc"; did you mean "newswire config check"?`},
 		{[]string{"serve", "now"}, `newswire serve takes no argument, but was given "now"`},

@@ -51,7 +51,7 @@ func (p *program) command() *cobra.Command {
 	root.PersistentFlags().StringVar(&p.configPath, "config", "",
 		"configuration `file`; default newswire.yaml where there is one, else the environment alone")
 	root.AddCommand(
-		p.demo(), p.setup(), p.teardown(), p.doctor(), p.slot(), p.serve(), p.resync(), p.migrate(), p.compensate(), p.tail(), p.audit(), p.token(), p.revoke(), p.config(), p.bench(), p.version(),
+		p.demo(), p.setup(), p.teardown(), p.doctor(), p.slot(), p.serve(), p.resync(), p.migrate(), p.compensate(), p.tail(), p.audit(), p.backup(), p.restore(), p.token(), p.revoke(), p.config(), p.bench(), p.version(),
 	)
 	return root
 }

@@ -62,7 +62,8 @@ type Journal struct {
 	confirmed atomic.Uint64 // LSN; stored by Run
 	hasWork   chan struct{} // holds one token while queue may be non-empty
 
-	bundleFrom int // fixed by Open
+	bundleFrom int    // fixed by Open
+	identity   string // fixed by Open; see keyIdentity
 
 	ground  *ground    // fixed by Open
 	looking sync.Mutex // held while the disk is looked at
@@ -103,20 +104,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	db, err := badger.Open(badger.DefaultOptions(cfg.Dir).
-		WithSyncWrites(!cfg.Unsynced). // the default, false, survives a killed process but not a lost machine
-		WithMemTableSize(memTable).
-		WithNumMemtables(3).
-		WithNumCompactors(2).
-		WithNumLevelZeroTables(10). // a flood of commits is compacted once it has ebbed: twice the default, at half the size
-		WithNumLevelZeroTablesStall(30).
-		WithCompression(options.None). // a compressing builder takes several times a table in memory; text shrinks by a third
-		WithBlockCacheSize(32 << 20).
-		WithDetectConflicts(false). // one goroutine writes
-		WithChecksumVerificationMode(options.OnTableAndBlockRead).
-		WithVerifyValueChecksum(true).
-		WithMetricsEnabled(false).
-		WithLogger(badgerLog{log}))
+	db, err := badger.Open(badgerOptions(cfg, log))
 	if err != nil {
 		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
 			return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, ErrHeld)
@@ -129,6 +117,23 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 		return nil, errors.Join(fmt.Errorf("open journal %q: %w", cfg.Dir, err), db.Close())
 	}
 	return j, nil
+}
+
+func badgerOptions(cfg Config, log *slog.Logger) badger.Options {
+	return badger.DefaultOptions(cfg.Dir).
+		WithSyncWrites(!cfg.Unsynced). // the default, false, survives a killed process but not a lost machine
+		WithMemTableSize(memTable).
+		WithNumMemtables(3).
+		WithNumCompactors(2).
+		WithNumLevelZeroTables(10). // a flood of commits is compacted once it has ebbed: twice the default, at half the size
+		WithNumLevelZeroTablesStall(30).
+		WithCompression(options.None). // a compressing builder takes several times a table in memory; text shrinks by a third
+		WithBlockCacheSize(32 << 20).
+		WithDetectConflicts(false). // one goroutine writes
+		WithChecksumVerificationMode(options.OnTableAndBlockRead).
+		WithVerifyValueChecksum(true).
+		WithMetricsEnabled(false).
+		WithLogger(badgerLog{log})
 }
 
 // Close closes the database. Run must have returned.
@@ -165,6 +170,9 @@ func (j *Journal) load() error {
 		return err
 	}
 	if err := j.dropUnfinished(); err != nil {
+		return err
+	}
+	if err := j.identify(); err != nil {
 		return err
 	}
 	if err := j.loadSets(); err != nil {

@@ -65,6 +65,7 @@ func (e *engine) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/status", e.serveStatus)
 	mux.HandleFunc("GET /v1/tail", e.serveTail)
 	mux.HandleFunc("GET /v1/audit", e.serveAudit)
+	mux.HandleFunc("GET /v1/backup", e.serveBackup)
 	mux.Handle("POST /v1/resync", http.NewCrossOriginProtection().Handler(http.HandlerFunc(e.serveResync)))
 	mux.Handle("/v1/revocations", e.revocationHandler())
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
