@@ -47,3 +47,21 @@ func receiveBuffer(size int) func(network, address string, c syscall.RawConn) er
 		}), err)
 	}
 }
+
+// Gone waits until the connection has ended, which it tells, or until stop is
+// closed.
+func (r *Reader) Gone(stop <-chan struct{}) bool {
+	for {
+		r.mu.Lock()
+		grown, closed := r.grown, r.closed
+		r.mu.Unlock()
+		if closed {
+			return true
+		}
+		select {
+		case <-grown:
+		case <-stop:
+			return false
+		}
+	}
+}

@@ -132,6 +132,9 @@ func (e *Engine) write(name, text string) {
 	}
 }
 
+// Setenv adds variables to the environment of the processes to come.
+func (e *Engine) Setenv(env ...string) { e.env = append(e.env[:len(e.env):len(e.env)], env...) }
+
 // JournalDir is where the journal lies.
 func (e *Engine) JournalDir() string { return filepath.Join(e.Dir, "journal") }
 
