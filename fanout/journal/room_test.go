@@ -61,6 +61,7 @@ func watched(j *Journal, free *atomic.Int64) {
 	j.ground.disk = func() (Disk, error) {
 		return Disk{Free: Size(free.Load()) - BallastIn(j.ground.dir), Size: 1 << 30}, nil
 	}
+	_ = dropBallast(j.ground.dir) // that Open has made on the real disk
 	j.ground.at.Store(&Room{Free: 1 << 30, Size: 1 << 30, Reserve: 128 * mib})
 }
 
