@@ -56,6 +56,7 @@ func (s *Service) adminHandler() http.Handler {
 // reasons say why the service is not ready; none: it is. A channel that is
 // stopped is none: the others work, and its own messages wait.
 func (s *Service) reasons() []string {
+	cancels := s.cancels.lasting()
 	s.stateMu.Lock()
 	defer s.stateMu.Unlock()
 	why := []string{}
@@ -70,6 +71,9 @@ func (s *Service) reasons() []string {
 	}
 	if s.state.intake != nil && time.Since(s.state.intakeAt) < intakeMemory {
 		why = append(why, "intake: "+s.state.intake.Error())
+	}
+	if cancels != nil {
+		why = append(why, "cancellations: "+cancels.Error())
 	}
 	return why
 }

@@ -28,9 +28,6 @@ const (
 // consume takes records in until ctx ends, as one member of the group after
 // another: one that leaves a partition unread is given up.
 func (s *Service) consume(ctx context.Context) {
-	if !s.awaitTopics(ctx) {
-		return
-	}
 	for ctx.Err() == nil {
 		s.member(ctx)
 	}
@@ -169,48 +166,46 @@ func fetch(ctx context.Context, reader *kafka.Reader) (batch []kafka.Message, er
 // takeIn writes a batch to the database, whole; taken in again it changes
 // nothing.
 func (s *Service) takeIn(ctx context.Context, batch []kafka.Message) error {
-	var cancels []store.Cancellation
-	var messages []policy.Message
-	var values [][]byte
+	var all []received
 	var dead []kafka.Message
 	for _, m := range batch {
-		if m.Topic == s.cfg.Kafka.cancelled() {
-			c, err := parseCancel(m)
-			if err != nil {
-				dead = append(dead, malformed(m, err, time.Now()))
-			} else {
-				cancels = append(cancels, c)
-			}
-			continue
-		}
 		parsed, err := parseRecord(m)
 		if err != nil {
 			dead = append(dead, malformed(m, err, time.Now()))
 			continue
 		}
-		messages, values = append(messages, parsed), append(values, m.Value)
+		all = append(all, received{parsed, m})
 	}
-	if len(dead) > 0 {
-		if err := s.writer.WriteMessages(ctx, dead...); err != nil {
-			return fmt.Errorf("write %d dead letters to %s: %w", len(dead), s.cfg.Kafka.deadLetters(), err)
-		}
-		s.metrics.dead.Add(float64(len(dead)))
-		s.metrics.intake.WithLabelValues(intakeMalformed).Add(float64(len(dead)))
+	if err := s.discard(ctx, dead); err != nil {
+		return err
 	}
-	if len(cancels) > 0 {
-		if _, err := s.store.Cancel(ctx, cancels); err != nil {
-			return err
-		}
-		s.metrics.intake.WithLabelValues(intakeCancellation).Add(float64(len(cancels)))
-	}
-	return s.add(ctx, messages, values)
+	return s.add(ctx, all)
 }
 
-func (s *Service) add(ctx context.Context, messages []policy.Message, values [][]byte) error {
-	if len(messages) == 0 {
+// received is a record as it was read and as it lay in Kafka.
+type received struct {
+	message policy.Message
+	kafka   kafka.Message
+}
+
+// discard writes the dead letters of records that nobody can read.
+func (s *Service) discard(ctx context.Context, dead []kafka.Message) error {
+	if len(dead) == 0 {
 		return nil
 	}
-	records, err := s.plan(ctx, messages, values)
+	if err := s.writer.WriteMessages(ctx, dead...); err != nil {
+		return fmt.Errorf("write %d dead letters to %s: %w", len(dead), s.cfg.Kafka.deadLetters(), err)
+	}
+	s.metrics.dead.Add(float64(len(dead)))
+	s.metrics.intake.WithLabelValues(intakeMalformed).Add(float64(len(dead)))
+	return nil
+}
+
+func (s *Service) add(ctx context.Context, all []received) error {
+	if len(all) == 0 {
+		return nil
+	}
+	records, err := s.plan(ctx, all)
 	if err != nil {
 		return err
 	}
@@ -237,10 +232,10 @@ func (s *Service) grew(records []store.Record) {
 }
 
 // plan says where each message goes first.
-func (s *Service) plan(ctx context.Context, messages []policy.Message, values [][]byte) ([]store.Record, error) {
-	readers := make([]string, len(messages))
-	for i, m := range messages {
-		readers[i] = m.Reader
+func (s *Service) plan(ctx context.Context, all []received) ([]store.Record, error) {
+	readers := make([]string, len(all))
+	for i, r := range all {
+		readers[i] = r.message.Reader
 	}
 	devices, err := s.store.DevicesOf(ctx, readers)
 	if err != nil {
@@ -251,9 +246,12 @@ func (s *Service) plan(ctx context.Context, messages []policy.Message, values []
 		return nil, err
 	}
 	now := time.Now()
-	records := make([]store.Record, len(messages))
-	for i, m := range messages {
-		r := store.Record{CeID: m.CeID, Reader: m.Reader, Article: m.Article(), Action: m.Action, Value: values[i]}
+	records := make([]store.Record, len(all))
+	for i, a := range all {
+		m := a.message
+		r := store.Record{
+			CeID: m.CeID, Reader: m.Reader, Article: m.Article(), Action: m.Action, Value: a.kafka.Value, Origin: originOf(a.kafka),
+		}
 		records[i] = planned(r, s.policy.Plan(m, targets(devices[m.Reader]), 0, now))
 		if m.HandedOver.Before(forgotten[m.Reader]) {
 			records[i].Targets, records[i].Outcome = nil, outcomeForgotten

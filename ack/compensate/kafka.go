@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/segmentio/kafka-go"
-
-	"newswire/ack/compensate/store"
 )
 
 const (
@@ -45,7 +42,7 @@ func (k Kafka) writer(t *kafka.Transport) *kafka.Writer {
 	}
 }
 
-// group reads both topics as a member of the group, from the beginning where the
+// group reads the topic of hand-overs as a member of the group, from the beginning where the
 // group has no offsets: what was handed over before the service was set up is
 // stale, or wanted.
 func (s *Service) group() *kafka.Reader {
@@ -54,7 +51,7 @@ func (s *Service) group() *kafka.Reader {
 		s.log.Debug("kafka", "what", fmt.Sprintf(format, args...))
 	})
 	return kafka.NewReader(kafka.ReaderConfig{
-		Brokers: k.Brokers, Dialer: k.dialer(), GroupID: k.Group, GroupTopics: []string{k.Topic, k.cancelled()},
+		Brokers: k.Brokers, Dialer: k.dialer(), GroupID: k.Group, GroupTopics: []string{k.Topic},
 		MinBytes: 1, MaxBytes: fetchBytes, MaxWait: fetchWait, QueueCapacity: queued,
 		StartOffset: kafka.FirstOffset, WatchPartitionChanges: true,
 		SessionTimeout: k.Session, HeartbeatInterval: k.Session / 5, RebalanceTimeout: k.Session,
@@ -154,63 +151,4 @@ func (s *Service) committed(ctx context.Context, partitions map[int]int64) (map[
 		offsets[p.Partition] = max(0, p.CommittedOffset)
 	}
 	return offsets, nil
-}
-
-// headers of a dead letter, beside those of the record.
-const (
-	headerCause     = "x-dead-letter-cause"
-	headerDetail    = "x-dead-letter-detail"
-	headerChannel   = "x-dead-letter-channel"
-	headerDevice    = "x-dead-letter-device"
-	headerAttempts  = "x-dead-letter-attempts"
-	headerTime      = "x-dead-letter-time"
-	headerTopic     = "x-original-topic"
-	headerPartition = "x-original-partition"
-	headerOffset    = "x-original-offset"
-)
-
-// letter is the record that tells of a delivery refused for good.
-func (s *Service) letter(d store.DeadLetter) kafka.Message {
-	header := func(key, value string) kafka.Header { return kafka.Header{Key: key, Value: []byte(value)} }
-	return kafka.Message{
-		Key: []byte(d.Reader), Value: d.Value,
-		Headers: []kafka.Header{
-			header("content-type", "application/json"), header("ce_specversion", "1.0"), header("ce_type", "newswire.offline.v1"),
-			header("ce_source", "newswire"), header("ce_id", d.CeID), header("ce_time", d.Settled.UTC().Format(time.RFC3339Nano)),
-			header(headerCause, d.Reason), header(headerDetail, d.Detail), header(headerChannel, d.Channel),
-			header(headerDevice, strconv.FormatInt(d.Device, 10)), header(headerAttempts, strconv.Itoa(d.Attempts)),
-			header(headerTime, d.Settled.UTC().Format(time.RFC3339Nano)), header(headerTopic, s.cfg.Kafka.Topic),
-		},
-	}
-}
-
-// malformed is the dead letter of a record that nobody can read.
-func malformed(m kafka.Message, why error, now time.Time) kafka.Message {
-	header := func(key, value string) kafka.Header { return kafka.Header{Key: key, Value: []byte(value)} }
-	return kafka.Message{
-		Key: m.Key, Value: m.Value,
-		Headers: append(append([]kafka.Header{}, m.Headers...),
-			header(headerCause, "malformed"), header(headerDetail, why.Error()), header(headerTime, now.UTC().Format(time.RFC3339Nano)),
-			header(headerTopic, m.Topic), header(headerPartition, strconv.Itoa(m.Partition)), header(headerOffset, strconv.FormatInt(m.Offset, 10))),
-	}
-}
-
-func headerOf(m kafka.Message, key string) string {
-	for _, h := range m.Headers {
-		if h.Key == key {
-			return string(h.Value)
-		}
-	}
-	return ""
-}
-
-func (s *Service) writeLetters(ctx context.Context, letters []store.DeadLetter) error {
-	messages := make([]kafka.Message, len(letters))
-	for i, d := range letters {
-		messages[i] = s.letter(d)
-	}
-	if err := s.writer.WriteMessages(ctx, messages...); err != nil {
-		return fmt.Errorf("write to %s: %w", s.cfg.Kafka.deadLetters(), err)
-	}
-	return nil
 }

@@ -143,7 +143,7 @@ func (r record) message(t testing.TB) kafka.Message {
 		t.Fatal(err)
 	}
 	return kafka.Message{Topic: testTopic, Key: []byte(r.reader), Value: value,
-		Headers: []kafka.Header{{Key: "ce_id", Value: []byte(r.ceID())}}}
+		Headers: append(usual(r.ceID()), header("ce_source", "newswire/test"), header("ce_time", now.UTC().Format(time.RFC3339Nano)))}
 }
 
 func (r record) ceID() string { return r.id() + ":" + r.reader }

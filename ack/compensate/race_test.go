@@ -31,7 +31,9 @@ func TestACancellationRacesTheClaim(t *testing.T) {
 			}
 			once.Do(func() {
 				g.cancel(r.ceID(), "acked")
-				g.until("the cancellation is known", func() bool { return len(g.cancelled()) == 1 })
+				if c.calls > 0 { // else that Kafka has it is enough
+					g.until("the cancellation is known", func() bool { return len(g.cancelled()) == 1 })
+				}
 			})
 		})
 		s := g.run(g.config(map[string]channel.Channel{"webhook": p}))

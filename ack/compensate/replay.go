@@ -2,8 +2,8 @@ package compensate
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -40,8 +40,7 @@ func (s *Service) reopen(ctx context.Context, topic string, r Range) (done Repla
 		return done, err
 	}
 	err = s.read(ctx, topic, r, nil, func(batch []kafka.Message) error {
-		messages, values := readable(batch)
-		records, err := s.plan(ctx, messages, values)
+		records, err := s.plan(ctx, readable(batch))
 		if err != nil {
 			return err
 		}
@@ -53,13 +52,13 @@ func (s *Service) reopen(ctx context.Context, topic string, r Range) (done Repla
 	return done, err
 }
 
-func readable(batch []kafka.Message) (messages []policy.Message, values [][]byte) {
+func readable(batch []kafka.Message) (all []received) {
 	for _, m := range batch {
 		if parsed, err := parseRecord(m); err == nil { // what is not is a dead letter for ever
-			messages, values = append(messages, parsed), append(values, m.Value)
+			all = append(all, received{parsed, m})
 		}
 	}
-	return messages, values
+	return all
 }
 
 // Foreseen is what would become of one record.
@@ -95,16 +94,19 @@ func (s *Service) DryRun(ctx context.Context, r *Range, tell func(Foreseen) erro
 		}
 		r = &Range{}
 	}
+	back, err := s.takenBack(ctx)
+	if err != nil {
+		return err
+	}
 	return s.read(ctx, s.cfg.Kafka.Topic, *r, from, func(batch []kafka.Message) error {
-		messages, _ := readable(batch)
-		return s.foresee(ctx, messages, tell)
+		return s.foresee(ctx, readable(batch), back, tell)
 	})
 }
 
-func (s *Service) foresee(ctx context.Context, messages []policy.Message, tell func(Foreseen) error) error {
+func (s *Service) foresee(ctx context.Context, messages []received, back map[string]bool, tell func(Foreseen) error) error {
 	var readers, ids []string
 	for _, m := range messages {
-		readers, ids = append(readers, m.Reader), append(ids, m.CeID)
+		readers, ids = append(readers, m.message.Reader), append(ids, m.message.CeID)
 	}
 	devices, err := s.store.DevicesOf(ctx, readers)
 	if err != nil {
@@ -116,13 +118,15 @@ func (s *Service) foresee(ctx context.Context, messages []policy.Message, tell f
 	}
 	now := time.Now()
 	for _, m := range messages {
-		plan := s.policy.Plan(m, targets(devices[m.Reader]), 0, now)
-		f := Foreseen{CeID: m.CeID, Reader: m.Reader, Outcome: plan.Reason, Urgent: plan.Urgent}
-		if outcome, there := known[m.CeID]; there {
+		plan := s.policy.Plan(m.message, targets(devices[m.message.Reader]), 0, now)
+		f := Foreseen{CeID: m.message.CeID, Reader: m.message.Reader, Outcome: plan.Reason, Urgent: plan.Urgent}
+		if outcome, there := known[m.message.CeID]; there {
 			if f.Outcome = outcome; outcome == "" {
 				f.Outcome = "at work"
 			}
 			plan.Targets = nil
+		} else if back[m.message.CeID] {
+			f.Outcome, plan.Targets = "cancelled", nil
 		}
 		if len(plan.Targets) == 0 {
 			if err := tell(f); err != nil {
@@ -132,7 +136,7 @@ func (s *Service) foresee(ctx context.Context, messages []policy.Message, tell f
 		for _, t := range plan.Targets {
 			f.Outcome, f.Channel, f.Device, f.Due = "send", t.Channel, t.Device, nil
 			language := ""
-			for _, d := range devices[m.Reader] {
+			for _, d := range devices[m.message.Reader] {
 				if d.ID != t.Device {
 					continue
 				}
@@ -142,7 +146,7 @@ func (s *Service) foresee(ctx context.Context, messages []policy.Message, tell f
 				}
 			}
 			p := s.cfg.Channels[t.Channel].Properties()
-			words, err := s.policy.Word([]policy.Message{m}, language, p.Title, p.Body)
+			words, err := s.policy.Word([]policy.Message{m.message}, language, p.Title, p.Body)
 			if err != nil {
 				return err
 			}
@@ -197,36 +201,23 @@ func (s *Service) read(ctx context.Context, topic string, r Range, from map[int]
 }
 
 func (s *Service) readPartition(ctx context.Context, topic string, partition int, first, last int64, to time.Time, each func([]kafka.Message) error) error {
-	reader := kafka.NewReader(kafka.ReaderConfig{
-		Brokers: s.cfg.Kafka.Brokers, Dialer: s.cfg.Kafka.dialer(), Topic: topic, Partition: partition,
-		MinBytes: 1, MaxBytes: fetchBytes, MaxWait: fetchWait, QueueCapacity: queued,
-	})
-	defer reader.Close()
-	if err := reader.SetOffset(first); err != nil {
-		return err
-	}
 	for next := first; next < last; {
-		var batch []kafka.Message
-		for size := 0; next < last && len(batch) < mostRecords && size < mostBytes; {
-			// At the end of a compacted partition the last offsets may be of no record.
-			wait, cancel := context.WithTimeout(ctx, readPatience)
-			m, err := reader.FetchMessage(wait)
-			cancel()
-			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-				next = last
-				break
-			}
-			if err != nil {
-				return err
-			}
-			next, size = m.Offset+1, size+len(m.Value)
-			if !to.IsZero() && !m.Time.Before(to) {
-				next = last // a partition's times rise, as far as the brokers' clocks do
-				break
-			}
-			batch = append(batch, m)
+		p, err := s.fetchPart(ctx, topic, partition, next, mostBytes)
+		if err != nil {
+			return err
 		}
-		if len(batch) > 0 {
+		if p.next == next {
+			return nil // the end has moved back
+		}
+		next = p.next
+		wanted := p.messages
+		for i, m := range wanted {
+			if m.Offset >= last || !to.IsZero() && !m.Time.Before(to) {
+				wanted, next = wanted[:i], last // a partition's times rise, as far as the brokers' clocks do
+				break
+			}
+		}
+		for batch := range slices.Chunk(wanted, mostRecords) {
 			if err := each(batch); err != nil {
 				return err
 			}
@@ -235,5 +226,20 @@ func (s *Service) readPartition(ctx context.Context, topic string, partition int
 	return nil
 }
 
-// readPatience is how long a record that should be there is waited for.
-const readPatience = 10 * time.Second
+// takenBack reads what lies in the topic of cancellations and in no database yet.
+func (s *Service) takenBack(ctx context.Context) (map[string]bool, error) {
+	from, err := s.store.Positions(ctx, s.cfg.Kafka.cancelled())
+	if err != nil {
+		return nil, err
+	}
+	ids := make(map[string]bool)
+	err = s.read(ctx, s.cfg.Kafka.cancelled(), Range{}, from, func(batch []kafka.Message) error {
+		for _, m := range batch {
+			if c, err := parseCancel(m); err == nil { // what is not is a dead letter for ever
+				ids[c.CeID] = true
+			}
+		}
+		return nil
+	})
+	return ids, err
+}

@@ -193,6 +193,12 @@ func (l *lane) send(ctx context.Context, bundle, rest []item, device store.Devic
 		l.putBack(all, store.Again{Due: time.Now(), Reason: "draining", AsWas: true})
 		return errStopped
 	}
+	fault.Point("compensate.taken")
+	if err := l.s.cancels.known(ctx); err != nil {
+		l.complain("what was taken back is not known, and nothing is sent", err)
+		l.putBack(all, store.Again{Due: time.Now().Add(mendAfter), Reason: "cancellations", AsWas: true})
+		return errStopped
+	}
 	called, err := l.breaker.Allow()
 	if err != nil || l.stoppedFor() > 0 {
 		if err == nil {
@@ -201,7 +207,6 @@ func (l *lane) send(ctx context.Context, bundle, rest []item, device store.Devic
 		l.putBack(all, store.Again{Due: time.Now().Add(l.stoppedFor()), Reason: "stopped", AsWas: true})
 		return errStopped
 	}
-	fault.Point("compensate.taken")
 	claimed, err := l.s.store.Claim(ds, n.CeID)
 	if err != nil || !claimed {
 		called(errNotCalled)

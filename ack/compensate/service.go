@@ -35,6 +35,7 @@ type Service struct {
 	writer  *kafka.Writer  // fixed; dead letters
 	client  *kafka.Client  // fixed; questions about offsets
 	started time.Time      // fixed
+	cancels *cancellations // fixed
 
 	complaints *complaints // fixed
 
@@ -80,6 +81,7 @@ func New(cfg Config) (*Service, error) {
 	transport := cfg.Kafka.transport()
 	s.client = &kafka.Client{Addr: kafka.TCP(cfg.Kafka.Brokers...), Transport: transport}
 	s.writer = cfg.Kafka.writer(transport)
+	s.cancels = newCancellations(s)
 	for _, name := range cfg.names() {
 		s.lanes = append(s.lanes, newLane(s, name))
 	}
@@ -139,7 +141,12 @@ func (s *Service) work(ctx context.Context) {
 	for _, l := range s.lanes {
 		working.Go(func() { l.run(ctx) })
 	}
-	working.Go(func() { s.consume(ctx) })
+	working.Go(func() {
+		if s.awaitTopics(ctx) {
+			working.Go(func() { s.cancels.run(ctx) })
+			s.consume(ctx)
+		}
+	})
 	working.Go(func() { s.tend(ctx) })
 	working.Go(func() { s.look(ctx) })
 	working.Go(func() { s.bury(ctx) })

@@ -54,9 +54,6 @@ func TestWhatIsCancelledIsNotSent(t *testing.T) {
 		return channel.Result{Outcome: channel.Temporary, Reason: "busy", RetryAfter: time.Second}
 	})
 	s := g.run(g.config(one("webhook", p)))
-	g.until("the cancellation is known", func() bool {
-		return pgtest.Value[int](g.db, `SELECT count(*)::int FROM newswire_compensate.cancelled`) == 1
-	})
 	g.records(before, waits)
 	g.until("the second waits", func() bool { return slices.Equal(g.states(waits.ceID()), []string{"webhook waiting busy"}) })
 	g.cancel(waits.ceID(), "retracted")

@@ -22,6 +22,14 @@ type Record struct {
 	Targets []Target // where it goes; none: Outcome says why
 	Outcome string   // of a record that goes nowhere
 	Reason  string   // why
+	Origin
+}
+
+// Origin is where a record lay in Kafka.
+type Origin struct {
+	Partition int
+	Position  int64  // its offset; negative: not known
+	Headers   []byte // those worth keeping, as the caller encodes them; nil: none
 }
 
 // Target is where one delivery goes.
@@ -87,35 +95,44 @@ func ceIDs(records []placed) []string {
 
 // insertRecords gives those that were not there, in order.
 func insertRecords(ctx context.Context, tx pgx.Tx, records []Record) ([]placed, error) {
-	var b pgx.Batch
-	for _, r := range records {
-		var outcome *string
-		value := r.Value
-		if len(r.Targets) == 0 {
-			outcome, value = &r.Outcome, nil
+	n := len(records)
+	ids, readers, articles, actions := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	values, headers, outcomes := make([][]byte, n), make([][]byte, n), make([]*string, n)
+	expires, steps, partitions, positions := make([]time.Time, n), make([]int, n), make([]int, n), make([]int64, n)
+	for i, r := range records {
+		ids[i], readers[i], articles[i], actions[i] = r.CeID, r.Reader, r.Article, r.Action
+		expires[i], steps[i], partitions[i], positions[i] = r.Expires, r.Step, r.Partition, r.Position
+		if len(r.Targets) > 0 {
+			values[i], headers[i] = r.Value, r.Headers
+		} else {
+			outcomes[i] = &records[i].Outcome
 		}
-		b.Queue(`INSERT INTO newswire_compensate.records (ce_id, reader, article, action, value, expires_at, step, outcome, settled_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $8::text IS NULL THEN NULL ELSE now() END)
-			ON CONFLICT (ce_id) DO NOTHING RETURNING seq`,
-			r.CeID, r.Reader, r.Article, r.Action, value, r.Expires, r.Step, outcome)
 	}
-	answers := tx.SendBatch(ctx, &b)
-	defer answers.Close()
+	rows, err := tx.Query(ctx, `INSERT INTO newswire_compensate.records
+			(ce_id, reader, article, action, value, headers, outcome, expires_at, step, partition, position, settled_at)
+		SELECT ce_id, reader, article, action, value, headers, outcome, expires_at, step, partition, position, CASE WHEN outcome IS NOT NULL THEN now() END
+		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::text[], $8::timestamptz[], $9::int[], $10::int[], $11::bigint[])
+			WITH ORDINALITY AS n (ce_id, reader, article, action, value, headers, outcome, expires_at, step, partition, position, place)
+		ORDER BY place
+		ON CONFLICT (ce_id) DO NOTHING RETURNING ce_id, seq`,
+		ids, readers, articles, actions, values, headers, outcomes, expires, steps, partitions, positions)
+	if err != nil {
+		return nil, err
+	}
+	seqs := make(map[string]int64, n)
+	var id string
+	var seq int64
+	if _, err := pgx.ForEachRow(rows, []any{&id, &seq}, func() error { seqs[id] = seq; return nil }); err != nil {
+		return nil, err
+	}
 	var fresh []placed
 	for _, r := range records {
-		rows, err := answers.Query()
-		if err != nil {
-			return nil, err
-		}
-		seqs, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-		if err != nil {
-			return nil, err
-		}
-		if len(seqs) == 1 {
-			fresh = append(fresh, placed{r, seqs[0]})
+		if seq, there := seqs[r.CeID]; there {
+			fresh = append(fresh, placed{r, seq})
+			delete(seqs, r.CeID) // the same once more in this batch is a repeat
 		}
 	}
-	return fresh, answers.Close()
+	return fresh, nil
 }
 
 // supersede settles what waits and is out of date by a newer record of the same
@@ -173,44 +190,6 @@ func insertDeliveries(ctx context.Context, tx pgx.Tx, records []placed) error {
 	return err
 }
 
-// Cancellation takes back a record.
-type Cancellation struct {
-	CeID  string
-	Cause string
-}
-
-// Cancel remembers what is not to be sent any more and settles what of it still
-// waits; it says how many deliveries that were.
-func (s *Store) Cancel(ctx context.Context, all []Cancellation) (stopped int, err error) {
-	ids, causes := make([]string, len(all)), make([]string, len(all))
-	for i, c := range all {
-		ids[i], causes[i] = c.CeID, c.Cause
-	}
-	err = s.transaction(ctx, func(tx *transaction) error {
-		if _, err := tx.Exec(ctx, `INSERT INTO newswire_compensate.cancelled (ce_id, cause)
-			SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT (ce_id) DO NOTHING`, ids, causes); err != nil {
-			return err
-		}
-		stopped, err = cancelOpen(ctx, tx, ids)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("take in %d cancellations: %w", len(all), err)
-	}
-	return stopped, nil
-}
-
-// cancelOpen settles those deliveries of the ids that wait and are cancelled.
-// What is taken meets its cancellation when it is claimed.
-func cancelOpen(ctx context.Context, tx *transaction, ids []string) (int, error) {
-	rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d
-		SET state = 'cancelled', reason = c.cause, settled_at = now(), owner = NULL
-		FROM newswire_compensate.cancelled c
-		WHERE c.ce_id = ANY($1) AND d.ce_id = c.ce_id AND d.state || '' = 'waiting'
-		RETURNING d.ce_id, d.channel, d.state, d.reason`, ids)
-	return closeReturned(ctx, tx, rows, err)
-}
-
 // reopenable are the outcomes that a replay may change: certainly nobody was told.
 var reopenable = []string{"permanent", "gone"}
 
@@ -238,8 +217,9 @@ func (s *Store) Reopen(ctx context.Context, records []Record) (opened int, err e
 			if len(r.Targets) == 0 {
 				continue
 			}
-			if _, err := tx.Exec(ctx, `UPDATE newswire_compensate.records SET outcome = NULL, settled_at = NULL, value = $2, expires_at = $3, step = $4
-				WHERE ce_id = $1`, r.CeID, r.Value, r.Expires, r.Step); err != nil {
+			if _, err := tx.Exec(ctx, `UPDATE newswire_compensate.records
+				SET outcome = NULL, settled_at = NULL, value = $2, headers = $3, expires_at = $4, step = $5, partition = $6, position = $7
+				WHERE ce_id = $1`, r.CeID, r.Value, r.Headers, r.Expires, r.Step, r.Partition, r.Position); err != nil {
 				return err
 			}
 			if _, err := tx.Exec(ctx, `DELETE FROM newswire_compensate.deliveries WHERE ce_id = $1 AND state = ANY($2)`, r.CeID, reopenable); err != nil {

@@ -143,7 +143,8 @@ func closeReturned(ctx context.Context, tx *transaction, rows pgx.Rows, err erro
 		)
 		UPDATE newswire_compensate.records r SET outcome = e.outcome,
 			settled_at = CASE WHEN e.outcome = 'next' THEN NULL ELSE now() END,
-			value = CASE WHEN e.outcome = 'next' OR e.dead THEN r.value END
+			value = CASE WHEN e.outcome = 'next' OR e.dead THEN r.value END,
+			headers = CASE WHEN e.outcome = 'next' OR e.dead THEN r.headers END
 		FROM ended e WHERE r.ce_id = e.ce_id`, ids)
 	return len(ids), err
 }

@@ -119,11 +119,13 @@ func (s *Store) Advance(ctx context.Context, next func(context.Context, []Record
 			if len(r.Targets) > 0 {
 				onward, outcome = append(onward, placed{r, seqs[r.CeID]}), nil
 			}
-			if _, err := tx.Exec(ctx, `UPDATE newswire_compensate.records r SET outcome = $2, step = $3,
+			if _, err := tx.Exec(ctx, `WITH needed AS (
+					SELECT $2::text IS NULL OR EXISTS (SELECT FROM newswire_compensate.deliveries d
+						WHERE d.ce_id = $1 AND d.state = 'permanent' AND d.told_at IS NULL) AS yes)
+				UPDATE newswire_compensate.records r SET outcome = $2, step = $3,
 					settled_at = CASE WHEN $2::text IS NULL THEN NULL ELSE now() END,
-					value = CASE WHEN $2::text IS NULL OR EXISTS (SELECT FROM newswire_compensate.deliveries d
-						WHERE d.ce_id = r.ce_id AND d.state = 'permanent' AND d.told_at IS NULL) THEN r.value END
-				WHERE ce_id = $1`, r.CeID, outcome, r.Step); err != nil {
+					value = CASE WHEN needed.yes THEN r.value END, headers = CASE WHEN needed.yes THEN r.headers END
+				FROM needed WHERE ce_id = $1`, r.CeID, outcome, r.Step); err != nil {
 				return err
 			}
 		}
@@ -151,19 +153,25 @@ type DeadLetter struct {
 	Attempts int
 	Settled  time.Time
 	Value    []byte
+	Origin
 }
 
 // Bury gives tell the dead letters that nobody was told of. They are marked once it
 // has returned nil, so that each is told at least once.
 func (s *Store) Bury(ctx context.Context, tell func(context.Context, []DeadLetter) error) (told int, err error) {
 	err = s.transaction(ctx, func(tx *transaction) error {
-		rows, err := tx.Query(ctx, `SELECT d.ce_id, d.channel, d.device, d.reader, d.reason, d.detail, d.attempts, d.settled_at, r.value
+		rows, err := tx.Query(ctx, `SELECT d.ce_id, d.channel, d.device, d.reader, d.reason, d.detail, d.attempts, d.settled_at, r.value,
+				COALESCE(r.partition, 0), COALESCE(r.position, -1), r.headers
 			FROM newswire_compensate.deliveries d JOIN newswire_compensate.records r USING (ce_id)
 			WHERE d.state = 'permanent' AND d.told_at IS NULL ORDER BY d.seq LIMIT 100 FOR UPDATE OF d SKIP LOCKED`)
 		if err != nil {
 			return err
 		}
-		letters, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DeadLetter])
+		letters, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l DeadLetter, err error) {
+			err = row.Scan(&l.CeID, &l.Channel, &l.Device, &l.Reader, &l.Reason, &l.Detail, &l.Attempts, &l.Settled, &l.Value,
+				&l.Partition, &l.Position, &l.Headers)
+			return l, err
+		})
 		if err != nil || len(letters) == 0 {
 			return err
 		}
@@ -179,7 +187,7 @@ func (s *Store) Bury(ctx context.Context, tell func(context.Context, []DeadLette
 			}
 		}
 		told = len(letters)
-		_, err = tx.Exec(ctx, `UPDATE newswire_compensate.records SET value = NULL WHERE ce_id = ANY($1) AND settled_at IS NOT NULL`, ids)
+		_, err = tx.Exec(ctx, `UPDATE newswire_compensate.records SET value = NULL, headers = NULL WHERE ce_id = ANY($1) AND settled_at IS NOT NULL`, ids)
 		return err
 	})
 	if err != nil {
