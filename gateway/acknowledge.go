@@ -142,12 +142,12 @@ func (g *Gateway) handleAck(s *session, e *ears, f ackFrame) (work func(context.
 	if f.all {
 		f.ids = append(f.ids, s.upto(f.upto)...)
 	}
-	if len(f.ids) == 0 {
-		return nil
-	}
-	if wait := s.slow(len(f.ids)); wait > 0 {
+	if wait := s.slow(max(1, len(f.ids))); wait > 0 { // one that says nothing costs as much
 		ids := slices.Clone(f.ids)
 		return func(ctx context.Context) { g.ackLater(ctx, s, ids, wait) }
+	}
+	if len(f.ids) == 0 {
+		return nil
 	}
 	for _, id := range f.ids {
 		e.acks = append(e.acks, journal.Receipt{Reader: s.reader, ID: id})
@@ -163,9 +163,7 @@ func (g *Gateway) acknowledge(ctx context.Context, s *session, f clientFrame) {
 	if upto, err := journal.ParseID(f.Upto); err == nil {
 		ids = append(ids, s.upto(upto)...)
 	}
-	if len(ids) > 0 {
-		g.ackLater(ctx, s, ids, s.slow(len(ids)))
-	}
+	g.ackLater(ctx, s, ids, s.slow(max(1, len(ids))))
 }
 
 // slow counts acknowledged messages and gives how long the next are to wait.
@@ -183,6 +181,9 @@ func (g *Gateway) ackLater(ctx context.Context, s *session, ids []journal.ID, wa
 		case <-ctx.Done():
 			return // the session has ended
 		}
+	}
+	if len(ids) == 0 {
+		return
 	}
 	if err := g.deps.ledger.Ack(s.reader, ids); err != nil {
 		s.fail(err)

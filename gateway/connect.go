@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -83,6 +84,12 @@ func (g *Gateway) accept(s *session) {
 		s.pong(data)
 		return nil
 	})
+	s.conn.SetPongHandler(func(string) error { // one that answers no ping costs as much
+		if !g.mayAsk(s) {
+			s.end(endRateLimited, time.Second)
+		}
+		return nil
+	})
 	s.users.Store(1) // until it hangs up
 	poller, polled, err := g.adopt(conn)
 	if err != nil {
@@ -137,6 +144,9 @@ func (g *Gateway) greet(ctx context.Context, s *session, raw []byte) bool {
 		token = s.bearer
 	}
 	s.bearer = ""
+	if token == "" && g.cfg.Anonymous {
+		return g.welcomeGuest(s, hello)
+	}
 	who, err := g.identify(ctx, token)
 	if err != nil {
 		g.log.Debug("token refused", "why", err, "session", s.id)
@@ -146,27 +156,44 @@ func (g *Gateway) greet(ctx context.Context, s *session, raw []byte) bool {
 	return g.welcome(ctx, s, who, hello)
 }
 
+// resume reads where a hello's client stopped: what lies behind after is new to
+// it. The error is journal.ErrMalformedID, or a fault on our side.
+func (g *Gateway) resume(hello clientFrame) (resume string, after journal.Seq, err error) {
+	if hello.After == nil {
+		return "none", 0, nil
+	}
+	id, err := journal.ParseID(*hello.After)
+	if err != nil {
+		return "", 0, err
+	}
+	place, err := g.deps.journal.Find(id)
+	switch {
+	case err != nil:
+		return "", 0, err
+	case place.Ahead:
+		return "gap", 0, nil // an id of another journal says nothing about this one
+	case place.Gone:
+		return "gap", place.Seq, nil
+	}
+	return "complete", place.Seq, nil
+}
+
+// refuseHello ends a session whose hello cannot be followed.
+func (g *Gateway) refuseHello(s *session, err error) {
+	if errors.Is(err, journal.ErrMalformedID) {
+		s.end(endBadFrame, 0)
+	} else {
+		s.fail(err)
+	}
+}
+
 // welcome applies the hello, attaches the session, and answers once a row
 // committed from now on will be pushed.
 func (g *Gateway) welcome(ctx context.Context, s *session, who identity, hello clientFrame) bool {
-	resume, after := "none", journal.Seq(0)
-	if hello.After != nil {
-		id, err := journal.ParseID(*hello.After)
-		if err != nil {
-			s.end(endBadFrame, 0)
-			return false
-		}
-		place, err := g.deps.journal.Find(id)
-		if err != nil {
-			s.fail(err)
-			return false
-		}
-		if resume, after = "complete", place.Seq; place.Gone || place.Ahead {
-			resume = "gap"
-		}
-		if place.Ahead {
-			after = 0 // an id of another journal says nothing about this one
-		}
+	resume, after, err := g.resume(hello)
+	if err != nil {
+		g.refuseHello(s, err)
+		return false
 	}
 	s.name = who.Reader
 	s.show(who)
@@ -187,20 +214,28 @@ func (g *Gateway) welcome(ctx context.Context, s *session, who identity, hello c
 		return true
 	}
 	s.replayed = g.deps.ledger.Opened() // what others have by now is no news any more
-	frames := []*frame{controlFrame(welcomeFrame{
-		Type: "welcome", Session: s.id, Reader: s.name,
-		Follow: listed(edited.Sets.Follow), Mute: listed(edited.Sets.Mute), Resume: resume,
-		AckTimeoutMS: g.cfg.AckTimeout.Milliseconds(), PingMS: g.deps.pingEvery.Milliseconds(),
-		Expires: who.Expires.UTC().Format(time.RFC3339),
-	})}
-	if refused != nil {
-		frames = append(frames, controlFrame(refused.frame(hello.Ref)))
-	}
-	s.begin(frames...)
+	s.begin(g.welcomeFrames(s, hello, edited, refused, resume, who.Expires)...)
 	if edited.Changed {
 		g.tellOthers(s, edited)
 	}
 	return true
+}
+
+// welcomeFrames are the welcome and, where the hello's tags were refused, why.
+func (g *Gateway) welcomeFrames(s *session, hello clientFrame, edited fanout.Edited, refused *refusal, resume string, expires time.Time) []*frame {
+	welcome := welcomeFrame{
+		Type: "welcome", Session: s.id, Reader: s.name,
+		Follow: listed(edited.Sets.Follow), Mute: listed(edited.Sets.Mute), Resume: resume,
+		AckTimeoutMS: g.cfg.AckTimeout.Milliseconds(), PingMS: g.deps.pingEvery.Milliseconds(),
+	}
+	if !expires.IsZero() {
+		welcome.Expires = expires.UTC().Format(time.RFC3339)
+	}
+	frames := []*frame{controlFrame(welcome)}
+	if refused != nil {
+		frames = append(frames, controlFrame(refused.frame(hello.Ref)))
+	}
+	return frames
 }
 
 // listed makes a list that JSON prints as [] when empty.

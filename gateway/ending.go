@@ -152,6 +152,9 @@ func (s *session) close() {
 	if s.reader != 0 {
 		s.gateway.pools.of(s.reader).detach(s)
 	}
+	if isGuest(s.reader) {
+		s.gateway.pools.crowd.Leave(s.reader)
+	}
 	s.gateway.present.remove(s)
 	s.leave()
 	s.gateway.running.Done()

@@ -103,7 +103,7 @@ func (s *session) takeLocked() {
 		s.queue = s.queue[n:]
 	}
 	for _, f := range s.batch {
-		if f.message != nil {
+		if f.message != nil && !isGuest(s.reader) {
 			s.unacked = append(s.unacked, f.message.ID)
 		}
 	}

@@ -76,7 +76,7 @@ type (
 		Resume       string   `json:"resume"`
 		AckTimeoutMS int64    `json:"ack_timeout_ms"`
 		PingMS       int64    `json:"ping_ms"`
-		Expires      string   `json:"expires"`
+		Expires      string   `json:"expires,omitempty"` // a guest has no token
 	}
 	subscriptionsFrame struct {
 		Type   string   `json:"type"`

@@ -55,6 +55,7 @@ type Journal interface {
 	Message(journal.Seq) (m *journal.Message, kept bool, err error)
 	Find(journal.ID) (journal.Place, error)
 	WaitSynced(context.Context, journal.Seq) error
+	Next(ctx context.Context, after journal.Seq, limit int) ([]journal.Entry, error)
 
 	// The gateway keeps revocations, and the last keys of a JWKS, beside it.
 	View(read func(journal.View) error) error
@@ -76,6 +77,7 @@ type Config struct {
 	MinTLS         uint16 // least version, as crypto/tls names it; 0 means 1.2
 	ProxyProtocol  bool   // trusted proxies begin each connection with the header of the PROXY protocol
 	Auth           Auth
+	Anonymous      bool // guests come in without a token, over WebSocket
 	Limits         Limits
 	TrustedProxies []netip.Prefix // who are believed whose request, or connection, they bring
 	Drain          time.Duration  // over which sessions are sent away at the end
@@ -149,6 +151,10 @@ func NewPools(cfg Config, l Ledger, j Journal, log *slog.Logger, reg prometheus.
 		d.pingEvery = 25 * time.Second
 	}
 	ps := &Pools{deps: d}
+	if cfg.Anonymous {
+		ps.crowd = fanout.NewCrowd(l.Opened())
+		d.ledger = &guestBook{l, ps.crowd, j}
+	}
 	for range 2 * runtime.GOMAXPROCS(0) {
 		ps.pools = append(ps.pools, newPool(d))
 	}

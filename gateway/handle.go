@@ -88,7 +88,7 @@ func (g *Gateway) mayAsk(s *session) bool {
 // handleEdit changes the reader's subscriptions and answers once the change is
 // in effect and everything before it is on its way to this session.
 func (g *Gateway) handleEdit(ctx context.Context, s *session, ref string, e fanout.Edit) {
-	edited, refused, err := g.edit(ctx, *s.shown.Load(), e)
+	edited, refused, err := g.editOf(ctx, s, e)
 	switch {
 	case refused != nil:
 		s.say(refused.frame(ref))
@@ -99,9 +99,21 @@ func (g *Gateway) handleEdit(ctx context.Context, s *session, ref string, e fano
 	}
 	reply := controlFrame(subscriptionsFrame{"subscriptions", ref, listed(edited.Sets.Follow), listed(edited.Sets.Mute)})
 	err = g.pools.do(ctx, s.reader, func(*pool) { s.answer(edited.Seq, reply) })
-	if err == nil && edited.Changed {
+	if err == nil && edited.Changed && !isGuest(s.reader) {
 		g.tellOthers(s, edited)
 	}
+}
+
+// editOf is edit by a session.
+func (g *Gateway) editOf(ctx context.Context, s *session, e fanout.Edit) (fanout.Edited, *refusal, error) {
+	if !isGuest(s.reader) {
+		return g.edit(ctx, *s.shown.Load(), e)
+	}
+	edited, refused := g.editGuest(s.reader, e)
+	if refused != nil {
+		return edited, refused, nil
+	}
+	return edited, nil, g.router.WaitRouted(ctx, edited.Seq)
 }
 
 // tellOthers sends the new sets to the reader's other sessions.
@@ -129,14 +141,10 @@ func (g *Gateway) edit(ctx context.Context, who identity, e fanout.Edit) (fanout
 	defer cancel()
 	e.Permit = &who.Permit // a stored follow that this token does not cover stops matching
 	edited, err := g.readers.Edit(ctx, who.Reader, e, g.cfg.Limits.TagsPerReader)
-	var badTag *fanout.ErrTag
-	var tooMany *fanout.ErrTagLimit
-	switch {
-	case errors.As(err, &badTag):
-		return fanout.Edited{}, &refusal{"bad_tag", badTag.Error()}, nil
-	case errors.As(err, &tooMany):
-		return fanout.Edited{}, &refusal{"too_many_tags", tooMany.Error()}, nil
-	case err != nil:
+	if refused := refusalOf(err); refused != nil {
+		return fanout.Edited{}, refused, nil
+	}
+	if err != nil {
 		return fanout.Edited{}, nil, err
 	}
 	return edited, nil, g.inEffect(ctx, edited.Seq)

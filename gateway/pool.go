@@ -114,7 +114,9 @@ func (p *pool) detach(s *session) {
 	a.sessions = slices.DeleteFunc(a.sessions, func(other *session) bool { return other == s })
 	if len(a.sessions) == 0 {
 		delete(p.here, s.reader)
-		p.left[s.reader] = time.Now()
+		if !isGuest(s.reader) {
+			p.left[s.reader] = time.Now()
+		}
 		if p.polls[s.reader] == nil {
 			p.online.Remove(uint32(s.reader))
 		}
@@ -227,6 +229,7 @@ type delivery struct {
 type Pools struct {
 	deps  *deps
 	pools []*pool
+	crowd *fanout.Crowd // nil unless guests come in
 }
 
 // Run carries what the router and the ledger hand on, until ctx ends.
@@ -255,6 +258,11 @@ func (ps *Pools) do(ctx context.Context, r journal.Reader, act func(*pool)) erro
 // Deliver queues a routed message for those of its audience who are connected.
 // It waits while a pool has too much to do.
 func (ps *Pools) Deliver(d fanout.Delivery) {
+	if ps.crowd != nil {
+		if guests := ps.crowd.Match(d.Seq, d.Message); guests != nil {
+			d.Audience = roaring.Or(d.Audience, guests)
+		}
+	}
 	if d.Audience.IsEmpty() {
 		return
 	}
@@ -297,7 +305,7 @@ func (ps *Pools) Presence(of *roaring.Bitmap, lately time.Duration) (connected *
 	return connected, changed
 }
 
-// Connected gives the readers who are here now.
+// Connected gives the readers who are here now, guests not among them.
 func (ps *Pools) Connected() *roaring.Bitmap {
 	here := roaring.New()
 	for _, p := range ps.pools {
@@ -305,6 +313,7 @@ func (ps *Pools) Connected() *roaring.Bitmap {
 		here.Or(p.online)
 		p.mu.Unlock()
 	}
+	here.RemoveRange(uint64(fanout.FirstGuest), 1<<32)
 	return here
 }
 

@@ -83,11 +83,3 @@ func (c *checker) notNegative(key string, n int) {
 		c.fault(key, "is %d: write 0 for no limit, or more", n)
 	}
 }
-
-// notServed refuses a key whose capability this version lacks, so that nobody
-// believes it to be in force.
-func (c *checker) notServed(set bool, key, remedy string) {
-	if set {
-		c.fault(key, "is not served by this version of newswire: %s", remedy)
-	}
-}

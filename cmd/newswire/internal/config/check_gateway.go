@@ -79,7 +79,6 @@ func (g *Gateway) check(c *checker) {
 
 func (a *Auth) check(c *checker) {
 	const secretKey = "gateway.auth.hs256_secret_file"
-	c.notServed(a.Anonymous, "gateway.auth.anonymous", "leave it at false and give every reader a token")
 	secret := a.HS256SecretFile != "" || a.HS256Secret != nil
 	var given []string // sources of keys, of which there is to be one
 	for key, set := range map[string]bool{

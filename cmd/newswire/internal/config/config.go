@@ -111,7 +111,7 @@ type Auth struct {
 	JWKSURL         string `yaml:"jwks_url"`          // where an identity provider has one; https, or http on loopback
 	Issuer          string `yaml:"issuer"`            // iss that tokens must carry; empty: any
 	Audience        string `yaml:"audience"`          // aud that tokens must carry; empty: any
-	Anonymous       bool   `yaml:"anonymous"`         // only false is served
+	Anonymous       bool   `yaml:"anonymous"`         // readers without a token come in over WebSocket; default false
 
 	Leeway time.Duration `yaml:"leeway"`  // by which the issuer's clock may be ahead of ours (nbf); default 30s
 	MaxTTL time.Duration `yaml:"max_ttl"` // tokens that live longer are refused; default 0s, any

@@ -229,7 +229,7 @@ func gatewayConfig(cfg config.Config, opts Options) (gateway.Config, error) {
 	proxies, err := parseProxies(g.TrustedProxies)
 	return gateway.Config{
 		Listen: g.Listen, Origins: g.Origins, CertFile: g.TLS.CertFile, KeyFile: g.TLS.KeyFile, MinTLS: g.TLS.Least(), ProxyProtocol: g.ProxyProtocol,
-		Auth: g.Auth.Tokens(),
+		Auth: g.Auth.Tokens(), Anonymous: g.Auth.Anonymous,
 		Limits: gateway.Limits{
 			Sessions: g.Limits.Sessions, SessionsPerReader: g.Limits.SessionsPerReader,
 			SessionsPerIP: g.Limits.SessionsPerIP, HandshakesPerSecond: g.Limits.HandshakesPerSecond,
