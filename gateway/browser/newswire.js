@@ -18,7 +18,7 @@ const PING_EVERY = 25_000; // ms, the server's; silence of two is looked into
 const REFRESH_AHEAD = 60_000; // ms before its expiry that a token is replaced
 const TIMER_CAP = 3_600_000; // ms; longer timers overflow, so they are set again
 const BLOCKED_AFTER = 2; // attempts that got no welcome, until it polls
-const SEEK_BASE = 60_000, SEEK_CAP = 900_000; // ms of polling until a WebSocket is tried
+const SEEK_FIRST = 2_000, SEEK_BASE = 60_000, SEEK_CAP = 900_000; // ms of polling until a WebSocket is tried
 const POLL_WAIT = 25; // s, the server's most
 const POLL_AGAIN = 30_000; // ms until a message that was not acknowledged is shown again
 const POLL_PAUSE = 5_000; // ms for acknowledgements before the next poll
@@ -35,7 +35,6 @@ export function connect(options) {
   return new Client(options);
 }
 
-/** @implements {Newswire} */
 class Client {
   #options; // fixed, as are the next two
   #url; // of the WebSocket
@@ -46,7 +45,7 @@ class Client {
   #round = 0; // counts connections; what belongs to an earlier one is ignored
   #failures = 0; // attempts since the last steady connection
   #blocked = 0; // attempts in a row that brought no WebSocket through
-  #seekIn = SEEK_BASE;
+  #seekIn = SEEK_FIRST; // perhaps the server was just away
   #onlineSince = 0;
   #heardAt = 0;
   #notBefore = 0; // the server asked not to come back earlier
@@ -130,14 +129,13 @@ class Client {
     }
   }
 
-  /** Says hello over a transport. @param {WebSocket} [open]  a socket that is there already */
+  /** Says hello over a transport; open is a socket that is there already. */
   #begin(Transport, token, open) {
     this.#inbox.belongTo(this.#url, token, this.#options.follow);
     const hello = { type: "hello" };
     if (token) hello.token = token;
     if (this.#inbox.cursor) hello.after = this.#inbox.cursor;
-    // Once the server has them, its stored sets count: they may have changed since.
-    // Of a reader without a token it keeps none.
+    // Its stored sets count from then on; of a reader without a token it keeps none.
     const sets = !this.#welcomed ? this.#options : token ? {} : this.#sets;
     if (sets.follow) hello.follow = sets.follow;
     if (sets.mute) hello.mute = sets.mute;
@@ -167,10 +165,9 @@ class Client {
     this.#onlineSince = 0;
   }
 
-  /** Decides what follows a lost connection. @param {{code?: number, reason?: string, retryMs?: number}} why */
+  /** @param {{code?: number, reason?: string, retryMs?: number}} why */
   #lost(why) {
     if (this.#state === "stopped") return;
-    // The server's last words tell more than a close that the network swallowed.
     if (this.#bye) why = this.#bye;
     if (why.retryMs) this.#notBefore = Date.now() + why.retryMs;
     if (!this.#onlineSince && this.#transport) {
@@ -203,11 +200,11 @@ class Client {
     tell(this.#options.onState, change);
   }
 
-  /** While it polls: takes a WebSocket as soon as one gets through. */
+  /** While it polls. */
   #seekSocket(wait) {
     const round = this.#round;
     this.#timer("socket", wait, () => {
-      this.#seekIn = Math.min(2 * this.#seekIn, SEEK_CAP);
+      this.#seekIn = Math.min(Math.max(2 * this.#seekIn, SEEK_BASE), SEEK_CAP);
       const later = () => round === this.#round && this.#seekSocket(this.#seekIn);
       let socket;
       try {
@@ -302,7 +299,7 @@ class Client {
     this.#state = "online";
     if (this.transport === "websocket") {
       this.#blocked = 0;
-      this.#seekIn = SEEK_BASE;
+      this.#seekIn = SEEK_FIRST;
     } else if (globalThis.WebSocket) {
       this.#seekSocket(this.#seekIn);
     }
@@ -344,7 +341,6 @@ class Client {
 
   // ---- subscriptions ----------------------------------------------------
 
-  /** Settles with the server's answer; without a connection it waits for the next one. */
   #request(type, tags) {
     return new Promise((resolve, reject) => {
       if (this.#state === "stopped") return reject(failure("stopped", "the client has stopped"));
@@ -429,7 +425,6 @@ class Inbox {
     this.cursor = this.#stored((storage) => storage.getItem(key));
   }
 
-  /** Learns what the server made of the cursor, and gives it. */
   resumed(how) {
     const after = this.cursor;
     if (how === "complete") this.#floor = after ?? "";

@@ -1,6 +1,7 @@
 package browser_test
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"testing"
@@ -72,8 +73,13 @@ func TestItPollsWhereNoWebSocketGetsThrough(t *testing.T) {
 func TestPollingSeeksAWebSocketFromTimeToTime(t *testing.T) {
 	t.Parallel()
 	p := openBlocked(t)
-	p.Do(`open_({})`)
+	p.Do(`window.waits = []; const set = window.setTimeout; window.setTimeout = (fire, ms) => { waits.push(ms); return set(fire, ms); }; open_({})`)
 	p.until(`e.state === "online" && e.transport === "polling"`)
+	for _, wait := range []int{2_000, 60_000, 120_000, 240_000} { // the first soon: perhaps the server was just away
+		if !browsertest.Until(p.Tab, func() bool { return browsertest.Eval[bool](p.Tab, fmt.Sprintf("waits.includes(%d)", wait)) }) {
+			t.Fatalf("it does not look after %d ms", wait)
+		}
+	}
 	p.server.blocked.Store(false)
 	p.server.accept().welcome()
 	p.until(`e.state === "online" && e.transport === "websocket"`)
