@@ -36,6 +36,7 @@ type Config struct {
 
 	Backlog   int           // deliveries without outcome beyond which Kafka keeps the rest; 0 means 1,000,000
 	Retention time.Duration // of receipts, longer than the topic's; 0 means 168h
+	DeviceTTL time.Duration // a device not registered again, and not reached, for so long is deleted; 0: never
 	Lease     time.Duration // an instance not seen for so long is taken for dead; 0 means 15s
 	Drain     time.Duration // how long what is under way may take at the end; 0 means 15s
 

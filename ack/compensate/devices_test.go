@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"newswire/ack/compensate/channel"
+	"newswire/ack/compensate/policy"
 	"newswire/ack/compensate/store"
 	"newswire/cdc/pgtest"
 )
@@ -155,4 +157,23 @@ func TestAPostToTheDevicesIsToldWhatIsAllowed(t *testing.T) {
 	if recorder.Code != http.StatusMethodNotAllowed || recorder.Header().Get("Allow") != "GET, PUT, DELETE, OPTIONS" {
 		t.Errorf("POST: %d, Allow %q", recorder.Code, recorder.Header().Get("Allow"))
 	}
+}
+
+// Whose number was registered once, by the site, and is reached now and then
+// keeps it; an address that nothing has come to for long is deleted.
+func TestDevicesThatNothingReachesAreForgotten(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	g.phones(3)
+	g.db.Exec(`UPDATE newswire_compensate.devices SET last_seen = now() - CASE reader WHEN 'u2' THEN interval '40 days' ELSE interval '29 days' END`)
+	cfg := g.config(one("sms", &phone{props: channel.Properties{WithDevices: true}}))
+	cfg.Policy.Routes = []policy.Route{{Tags: []string{"*"}, Steps: [][]string{{"sms"}}}}
+	cfg.DeviceTTL = 30 * 24 * time.Hour
+	g.run(cfg)
+	g.records(record{n: 1, reader: "u0"})
+	g.until("all settled", g.settled(1))
+	recent := func() []string {
+		return pgtest.Values[string](g.db, `SELECT reader || CASE WHEN last_seen > now() - interval '1 hour' THEN ' seen' ELSE '' END FROM newswire_compensate.devices ORDER BY reader`)
+	}
+	g.until("the one not seen for long is deleted, and who was reached is seen", func() bool { return slices.Equal(recent(), []string{"u0 seen", "u1"}) })
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
-	"golang.org/x/time/rate"
 
 	"newswire/ack/compensate/channel"
 	"newswire/ack/compensate/policy"
@@ -26,7 +25,6 @@ type lane struct {
 	props   channel.Properties // fixed
 	rules   policy.Channel     // fixed
 	cfg     Lane               // fixed
-	limiter *rate.Limiter      // fixed
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
 	wake    chan struct{} // intake sends, run receives; holds one
 	resume  atomic.Int64  // Unix nanoseconds until which the provider told all of us to wait
@@ -36,16 +34,13 @@ func newLane(s *Service, name string) *lane {
 	cfg, rules := s.cfg.Lanes[name], s.policy.Channel(name)
 	l := &lane{
 		s: s, name: name, channel: s.cfg.Channels[name], props: s.cfg.Channels[name].Properties(),
-		rules: rules, cfg: cfg, limiter: rate.NewLimiter(rate.Inf, 1), wake: make(chan struct{}, 1),
+		rules: rules, cfg: cfg, wake: make(chan struct{}, 1),
 	}
 	if l.props.Timeout <= 0 {
 		l.props.Timeout = defaultTimeout
 	}
 	if l.props.AtOnce > 0 {
 		l.cfg.Concurrency = min(l.cfg.Concurrency, l.props.AtOnce) // what is claimed shall be under way, not queue for a connection
-	}
-	if rules.PerSecond > 0 {
-		l.limiter = rate.NewLimiter(rate.Limit(rules.PerSecond), max(1, int(rules.PerSecond)))
 	}
 	l.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: name, MaxRequests: 1, Timeout: cfg.Rest,
@@ -139,6 +134,24 @@ func (l *lane) await(ctx context.Context, freed <-chan struct{}, longest time.Du
 
 func (l *lane) complain(what string, err error) {
 	l.s.complaints.warn(what, l.name, err, "channel", l.name)
+}
+
+// turn waits until the channel's rate, which is that of all instances, has room
+// for a call.
+func (l *lane) turn(ctx context.Context) error {
+	for l.rules.PerSecond > 0 {
+		turn, err := l.s.store.Turn(l.name, l.rules.PerSecond)
+		if err != nil {
+			return err
+		}
+		if !pause(ctx, turn.In) {
+			return ctx.Err()
+		}
+		if turn.Granted {
+			break
+		}
+	}
+	return nil
 }
 
 // hurry says that something may be due.

@@ -189,15 +189,8 @@ func (l *lane) send(ctx context.Context, bundle, rest []item, device store.Devic
 		l.settle(ds, statePermanent, channel.Result{Reason: "template", Detail: err.Error()})
 		return nil
 	}
-	if err := l.limiter.Wait(ctx); err != nil {
-		l.putBack(all, store.Again{Due: time.Now(), Reason: "draining", AsWas: true})
-		return errStopped
-	}
-	fault.Point("compensate.taken")
-	if err := l.s.cancels.known(ctx); err != nil {
-		l.complain("what was taken back is not known, and nothing is sent", err)
-		l.putBack(all, store.Again{Due: time.Now().Add(mendAfter), Reason: "cancellations", AsWas: true})
-		return errStopped
+	if err := l.ready(ctx, all); err != nil {
+		return err
 	}
 	called, err := l.breaker.Allow()
 	if err != nil || l.stoppedFor() > 0 {
@@ -225,6 +218,27 @@ func (l *lane) send(ctx context.Context, bundle, rest []item, device store.Devic
 	fault.Point("compensate.answered")
 	called(providerFault(result))
 	return l.conclude(ctx, bundle, rest, device, result)
+}
+
+// ready waits for the channel's turn, and until what Kafka takes back is known.
+// An error means that the reader's turn has ended: all were put back.
+func (l *lane) ready(ctx context.Context, all []store.Delivery) error {
+	reason, err := "turn", l.turn(ctx)
+	if err == nil {
+		fault.Point("compensate.taken")
+		reason, err = "cancellations", l.s.cancels.known(ctx)
+	}
+	again := store.Again{Due: time.Now().Add(mendAfter), Reason: reason, AsWas: true}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		again.Due, again.Reason = time.Now(), "draining"
+	default:
+		l.complain("nothing is sent", err)
+	}
+	l.putBack(all, again)
+	return errStopped
 }
 
 // call makes the one attempt. The service's end does not cut it short: what was

@@ -300,3 +300,30 @@ func TestWaitingMessagesBecomeADigestAndCorrectionsReplace(t *testing.T) {
 		t.Errorf("a correction of what the phone shows already ended as %v", got)
 	}
 }
+
+// However many instances there are, a gateway is called no more often than its
+// channel's rate says. The last call's claim proves it, whatever was slow.
+func TestTheRateOfAChannelHoldsOverInstances(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	const n, rate = 60, 20
+	var phones []*phone
+	begin := pgtest.Value[time.Time](g.db, `SELECT now()`)
+	for range 2 {
+		p := new(phone)
+		cfg := g.config(one("webhook", p))
+		cfg.Policy = rules("webhook", policy.Channel{PerSecond: rate})
+		cfg.Lanes = map[string]Lane{"webhook": {Concurrency: 4}} // so that each has a part
+		phones = append(phones, p)
+		g.run(cfg)
+	}
+	g.load(1, n, n)
+	g.until("all settled", g.settled(n))
+	if first, second := len(phones[0].calls()), len(phones[1].calls()); first+second != n || first == 0 || second == 0 {
+		t.Errorf("the instances made %d and %d calls, want some each and %d in all", first, second, n)
+	}
+	last := pgtest.Value[time.Time](g.db, `SELECT max(claimed_at) FROM newswire_compensate.deliveries`)
+	if least := time.Duration(n-1) * time.Second / rate; last.Sub(begin) < least {
+		t.Errorf("%d calls were made within %s, want at least %s for %d a second", n, last.Sub(begin), least, rate)
+	}
+}

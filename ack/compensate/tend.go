@@ -12,6 +12,7 @@ const (
 	advanceEvery = 250 * time.Millisecond
 	lookAtEvery  = 2 * time.Second // questions to database and Kafka for readiness, status and metrics
 	purgeEvery   = time.Minute
+	forgetEvery  = time.Hour
 	buryEvery    = time.Second
 )
 
@@ -24,7 +25,7 @@ func (s *Service) tend(ctx context.Context) {
 			dedupes = append(dedupes, l.name)
 		}
 	}
-	var recovered, purged time.Time
+	var recovered, purged, forgotten time.Time
 	for pause(ctx, advanceEvery) {
 		moved, err := s.store.Advance(ctx, s.next)
 		s.complain("records not moved on", err)
@@ -43,6 +44,14 @@ func (s *Service) tend(ctx context.Context) {
 			purged = now
 			_, err := s.store.Purge(ctx, now.Add(-s.cfg.Retention))
 			s.complain("old receipts not removed", err)
+		}
+		if now := time.Now(); s.cfg.DeviceTTL > 0 && now.Sub(forgotten) > forgetEvery {
+			forgotten = now
+			gone, err := s.store.ForgetDevices(ctx, now.Add(-s.cfg.DeviceTTL))
+			s.complain("old devices not deleted", err)
+			if gone > 0 {
+				s.log.Info("devices deleted that nothing has reached", "devices", gone, "for", s.cfg.DeviceTTL)
+			}
 		}
 	}
 }

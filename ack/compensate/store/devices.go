@@ -19,7 +19,7 @@ type Device struct {
 	QuietFrom  string // 22:00; empty: never quiet
 	QuietTo    string
 	Registered time.Time
-	LastSeen   time.Time
+	LastSeen   time.Time // when it was registered last, or something reached it, within a day
 }
 
 // MaxDevices is how many one reader may have; the one not seen for longest goes.
@@ -105,6 +105,16 @@ func (s *Store) RemoveDevices(ctx context.Context, which Selection) (int64, erro
 		which.Reader, which.ID, which.Channel, which.Address)
 	if err != nil {
 		return 0, fmt.Errorf("delete devices: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}
+
+// ForgetDevices deletes the devices that were last registered, or reached, before
+// then, and counts them.
+func (s *Store) ForgetDevices(ctx context.Context, before time.Time) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `DELETE FROM newswire_compensate.devices WHERE last_seen < $1`, before)
+	if err != nil {
+		return 0, fmt.Errorf("delete devices that nothing has reached: %w", err)
 	}
 	return tag.RowsAffected(), nil
 }

@@ -101,10 +101,27 @@ func (s *Store) settleAll(ctx context.Context, all []Settled) ([]bool, error) {
 			WHERE d.ce_id = n.ce_id AND d.channel = n.channel AND d.device = n.device
 			AND d.owner IS NOT DISTINCT FROM $8 AND d.state || '' IN ('taken', 'claimed', 'doubtful')
 			RETURNING d.ce_id, d.channel, d.state, d.reason`, ids, channels, devices, states, reasons, details, provided, s.me)
-		_, err = closeReturned(ctx, tx, rows, err)
-		return err
+		if _, err = closeReturned(ctx, tx, rows, err); err != nil {
+			return err
+		}
+		return reached(ctx, tx, all)
 	})
 	return written, err
+}
+
+// reached notes, at most once a day for each, the devices that something came to.
+func reached(ctx context.Context, tx *transaction, all []Settled) error {
+	var devices []int64
+	for _, o := range all {
+		if o.State == "sent" && o.Device != 0 {
+			devices = append(devices, o.Device)
+		}
+	}
+	if len(devices) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `UPDATE newswire_compensate.devices SET last_seen = now() WHERE id = ANY($1) AND last_seen < now() - interval '1 day'`, devices)
+	return err
 }
 
 // closeReturned closes the records whose deliveries a statement has settled and

@@ -38,6 +38,7 @@ type Store struct {
 
 	claims  *batcher[claimAsk, bool] // fixed
 	settles *batcher[Settled, bool]  // fixed
+	paces   *batcher[paceAsk, Turn]  // fixed
 }
 
 // The defaults of Config.
@@ -77,6 +78,7 @@ func New(cfg Config) (*Store, error) {
 	}
 	s.claims = newBatcher(s.claimAll)
 	s.settles = newBatcher(s.settleAll)
+	s.paces = newBatcher(s.paceAll)
 	return s, nil
 }
 
@@ -139,6 +141,7 @@ func (s *Store) Run(ctx context.Context) error {
 	defer close(done)
 	go s.claims.run(done)
 	go s.settles.run(done)
+	go s.paces.run(done)
 	tick := time.NewTicker(s.lease / 5)
 	defer tick.Stop()
 	for {
@@ -150,6 +153,7 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			s.claims.wait()
 			s.settles.wait()
+			s.paces.wait()
 			return nil
 		}
 	}

@@ -129,7 +129,7 @@ func Config(cfg config.Config, log *slog.Logger, more map[string]channel.Channel
 			return compensate.Caller{Reader: holder.Reader, Backend: holder.Role == tokens.RoleBackend}, err
 		},
 		Follow:  follower(verifier, pair),
-		Backlog: m.Backlog, Retention: m.Retention, Lease: m.Lease, Registry: registry, Log: log,
+		Backlog: m.Backlog, Retention: m.Retention, Lease: m.Lease, DeviceTTL: m.DeviceTTL, Registry: registry, Log: log,
 	}, nil
 }
 

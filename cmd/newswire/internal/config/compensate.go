@@ -18,13 +18,14 @@ type Compensate struct {
 	Admin     string             `yaml:"admin"`  // default 127.0.0.1:8091
 	Group     string             `yaml:"group"`  // consumer group; default newswire-compensate
 	Postgres  CompensatePostgres `yaml:"postgres"`
-	Channels  *Channels          `yaml:"channels"`  // those that are used; the service needs at least one
-	Routes    []Route            `yaml:"routes"`    // the first that fits a message counts; none: all channels at once, but never sms
-	Texts     map[string]Text    `yaml:"texts"`     // by language, default for all others
-	Expiry    time.Duration      `yaml:"expiry"`    // a message older than that is stale; default 24h
-	Backlog   int                `yaml:"backlog"`   // deliveries without outcome beyond which Kafka keeps the rest; default 1000000
-	Retention time.Duration      `yaml:"retention"` // of receipts: longer than the topic's; default 168h
-	Lease     time.Duration      `yaml:"lease"`     // an instance not seen for so long is taken for dead; default 15s
+	Channels  *Channels          `yaml:"channels"`   // those that are used; the service needs at least one
+	Routes    []Route            `yaml:"routes"`     // the first that fits a message counts; none: all channels at once, but never sms
+	Texts     map[string]Text    `yaml:"texts"`      // by language, default for all others
+	Expiry    time.Duration      `yaml:"expiry"`     // a message older than that is stale; default 24h
+	Backlog   int                `yaml:"backlog"`    // deliveries without outcome beyond which Kafka keeps the rest; default 1000000
+	Retention time.Duration      `yaml:"retention"`  // of receipts: longer than the topic's; default 168h
+	DeviceTTL time.Duration      `yaml:"device_ttl"` // a device not registered again, and not reached, for so long is deleted; default 6480h, 0s: never
+	Lease     time.Duration      `yaml:"lease"`      // an instance not seen for so long is taken for dead; default 15s
 }
 
 // CompensatePostgres is where devices and receipts are kept.
@@ -75,7 +76,7 @@ type Webhook struct {
 // ChannelPolicy is what is decided about one channel.
 type ChannelPolicy struct {
 	PerHour     int           `yaml:"per_hour"`     // most notifications to one reader in an hour; 0: no limit
-	PerSecond   float64       `yaml:"per_second"`   // most calls of one process in a second; 0: no limit
+	PerSecond   float64       `yaml:"per_second"`   // most calls in a second, of all instances; 0: no limit
 	Concurrency int           `yaml:"concurrency"`  // calls at the same time; 0: 32
 	AnyTime     *bool         `yaml:"any_time"`     // also in a reader's quiet hours; default only for webhook
 	DigestAbove int           `yaml:"digest_above"` // more waiting messages than this become one notification; 0: never
@@ -107,6 +108,7 @@ func defaultCompensate() Compensate {
 	return Compensate{
 		Listen: ":8090", Admin: "127.0.0.1:8091", Group: "newswire-compensate", Channels: &Channels{},
 		Expiry: 24 * time.Hour, Backlog: 1_000_000, Retention: 168 * time.Hour, Lease: 15 * time.Second,
+		DeviceTTL: 270 * 24 * time.Hour, // as long as FCM keeps a token of a device that it does not hear of
 	}
 }
 
@@ -200,6 +202,9 @@ func (m *Compensate) check(c *checker) {
 	c.atLeast("compensate.expiry", m.Expiry, time.Second, "24h")
 	c.atLeast("compensate.retention", m.Retention, time.Minute, "168h")
 	c.atLeast("compensate.lease", m.Lease, time.Second, "15s")
+	if m.DeviceTTL != 0 {
+		c.atLeast("compensate.device_ttl", m.DeviceTTL, 24*time.Hour, "6480h, or 0s for never")
+	}
 	if m.Backlog < 1 {
 		c.fault("compensate.backlog", "is %d: write 1 or more, such as 1000000", m.Backlog)
 	}

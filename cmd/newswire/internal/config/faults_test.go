@@ -109,6 +109,7 @@ func TestFaultsAreSentences(t *testing.T) {
 		{"text", "gateway:", "compensate: {channels: {webhook: {url: 'https://x.example/', secret_files: [s]}}, texts: {de: {title: '{{'}}}\ngateway:", `compensate.texts.de.title is not a template: template: title:1: unclosed action`},
 		{"text's key", "gateway:", "compensate: {texts: {de: {titel: x}}}\ngateway:", `newswire.yaml line 6: unknown key compensate.texts.de.titel; did you mean compensate.texts.de.title?`},
 		{"lease", "gateway:", "compensate: {lease: 10ms}\ngateway:", `newswire.yaml line 6: compensate.lease is 10ms: write at least 1s, such as 15s`},
+		{"device_ttl", "gateway:", "compensate: {device_ttl: 1h}\ngateway:", `newswire.yaml line 6: compensate.device_ttl is 1h0m0s: write at least 24h0m0s, such as 6480h, or 0s for never`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if !strings.Contains(least, c.old) {

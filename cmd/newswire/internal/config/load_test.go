@@ -148,7 +148,7 @@ func TestContractFileLoads(t *testing.T) {
 	}
 	for _, s := range settings() { // every line of it is a key of ours, and the other way round
 		if name := lastName(s.key); !strings.Contains(contractFile, name+":") &&
-			!slices.Contains([]string{"dsn_file", "public_key_file", "jwks_url", "jwks_file", "leeway", "max_ttl", "min_version", "proxy_protocol", "routes", "texts", "expiry", "backlog", "lease", "reserve"}, name) {
+			!slices.Contains([]string{"dsn_file", "public_key_file", "jwks_url", "jwks_file", "leeway", "max_ttl", "min_version", "proxy_protocol", "routes", "texts", "expiry", "backlog", "lease", "device_ttl", "reserve"}, name) {
 			t.Errorf("%s is not in the contract", s.key)
 		}
 	}
