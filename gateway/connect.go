@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -51,45 +52,26 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 		g.running.Done()
 		return
 	}
-	s := g.newSession(leave, bearerToken(r))
-	conn, err := g.upgrader.Upgrade(hijacker{w, &s.feed}, r, nil)
+	conn, err := g.upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		leave()
 		g.running.Done()
 		return // answered by upgradeError
 	}
-	s.conn = conn
-	g.accept(s)
+	g.accept(conn.NetConn(), g.newSession(leave, bearerToken(r)))
 }
 
-// newSession makes a session whose upgrade is not answered yet.
 func (g *Gateway) newSession(leave func(), bearer string) *session {
 	s := &session{gateway: g, deps: g.deps, log: g.log, id: newSessionID(), leave: leave, bearer: bearer}
-	s.feed.session = s
 	now := int64(uptime())
 	s.heard.Store(now)
 	s.pinged.Store(now)
 	return s
 }
 
-// accept begins a session: it has so long to say hello.
-func (g *Gateway) accept(s *session) {
-	conn := s.feed.Conn
-	s.feed.Conn = nil
-	s.conn.SetPingHandler(func(data string) error {
-		if !g.mayAsk(s) {
-			s.end(endRateLimited, time.Second)
-			return nil
-		}
-		s.pong(data)
-		return nil
-	})
-	s.conn.SetPongHandler(func(string) error { // one that answers no ping costs as much
-		if !g.mayAsk(s) {
-			s.end(endRateLimited, time.Second)
-		}
-		return nil
-	})
+// accept begins a session: it has so long to say hello. Of gorilla's connection
+// nothing is needed any more.
+func (g *Gateway) accept(conn net.Conn, s *session) {
 	s.users.Store(1) // until it hangs up
 	poller, polled, err := g.adopt(conn)
 	if err != nil {

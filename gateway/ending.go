@@ -81,6 +81,21 @@ func (s *session) drop(e ending) {
 	s.hangUp()
 }
 
+// lose ends a session that cannot be written to any more. What its client has
+// said before is heard first; then the connection closes.
+func (s *session) lose() {
+	s.mu.Lock()
+	if s.ending.code == 0 {
+		s.endLocked(endLost)
+	}
+	s.queue, s.queued = nil, 0
+	s.lingers = uptime() + closeTimeout
+	s.mu.Unlock()
+	if s.turn.take() && s.use() { // else who reads looks once more
+		go s.gateway.attend(s, nil)
+	}
+}
+
 // fail ends a session because of a fault on our side.
 func (s *session) fail(err error) {
 	if !s.ended() {

@@ -152,7 +152,7 @@ func (s *session) send(wire []byte) bool {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				s.drop(endSlowReader)
 			} else {
-				s.drop(endLost)
+				s.lose()
 			}
 			return false
 		case s.blocks():

@@ -155,7 +155,9 @@ func NewPools(cfg Config, l Ledger, j Journal, log *slog.Logger, reg prometheus.
 		ps.crowd = fanout.NewCrowd(l.Opened())
 		d.ledger = &guestBook{l, ps.crowd, j}
 	}
-	for range 2 * runtime.GOMAXPROCS(0) {
+	// Writing keeps a processor busy with the network's work. The other half is for
+	// those who route, read and keep accounts: when all write, each write is dearer.
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
 		ps.pools = append(ps.pools, newPool(d))
 	}
 	d.m = newMetrics(reg, ps)
@@ -187,7 +189,7 @@ func New(cfg Config, ps *Pools, readers *fanout.Readers, router Router, log *slo
 	g.open, g.close = context.WithCancel(g.life)
 	g.upgrader = websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
-		ReadBufferSize:   125, // the least: it reads from memory
+		ReadBufferSize:   125, // the least: nothing is read by it
 		WriteBufferSize:  512,
 		WriteBufferPool:  new(sync.Pool),
 		Subprotocols:     []string{subprotocol},

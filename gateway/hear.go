@@ -47,8 +47,9 @@ func (t *turnstile) give() bool {
 
 // ears is what a goroutine needs that reads sessions.
 type ears struct {
-	hasty   bool   // it serves many and must wait for none
-	ends    bool   // the session's client has closed: what is read is followed by the end
+	hasty   bool // it serves many and must wait for none
+	ends    bool // the session's client has closed: what is read is followed by the end
+	parser  parser
 	input   []byte // what was read, and behind it room
 	message []byte // room for a message
 	ids     []journal.ID
@@ -206,7 +207,7 @@ func (g *Gateway) understand(s *session, e *ears, data []byte) (rest []byte, wor
 		if unit == nil {
 			return rest, nil, err
 		}
-		raw, err := s.parse(unit, control, e.room(len(unit)))
+		raw, err := e.parser.parse(s, unit, control, e.room(len(unit)))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -234,7 +235,7 @@ func (s *session) cannotRead(err error) {
 		s.part()
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		s.drop(endLost)
-	} // else feed has sent gorilla's answer to what is no WebSocket
+	} // else gorilla has sent its answer to what is no WebSocket
 }
 
 // settle gives the ledger the acknowledgements that were read.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -92,14 +93,37 @@ func cut(b []byte) (unit, rest []byte, control bool, err error) {
 // because gorilla acts on control frames on its way to the next message.
 var nothing = []byte{0x81, 0x80, 0, 0, 0, 0}
 
+// parser reads units with gorilla, whose connections know nothing of a client
+// between two messages: so those who read share one, and a session needs none.
+// Owned by one goroutine.
+type parser struct {
+	conn    *websocket.Conn // nil before the first unit, and after a fault
+	session *session        // whose unit it is
+	unit    []byte          // what gorilla is to read
+	next    []byte          // and what behind it
+}
+
 // parse gives a unit's message, which is read into buf; nothing for a control
 // frame, on which it acts.
-func (s *session) parse(unit []byte, control bool, buf []byte) (raw []byte, err error) {
-	s.feed.unit, s.feed.next = unit, nil
-	if control {
-		s.feed.next = nothing
+func (p *parser) parse(s *session, unit []byte, control bool, buf []byte) (raw []byte, err error) {
+	if p.conn == nil {
+		if err := p.open(); err != nil {
+			return nil, err
+		}
 	}
-	kind, r, err := s.conn.NextReader()
+	p.session, p.unit, p.next = s, unit, nil
+	if control {
+		p.next = nothing
+	}
+	raw, err = p.message(buf)
+	if p.session = nil; err != nil {
+		p.conn = nil // it gives the same error ever after
+	}
+	return raw, err
+}
+
+func (p *parser) message(buf []byte) (raw []byte, err error) {
+	kind, r, err := p.conn.NextReader()
 	if err != nil {
 		return nil, err
 	}
@@ -120,55 +144,76 @@ func (s *session) parse(unit []byte, control bool, buf []byte) (raw []byte, err 
 	}
 }
 
-// feed is the connection as gorilla sees it. Until the upgrade is answered it
-// is the connection; then gorilla reads units that are there whole, and what it
-// writes is the close frame that it ends the session with.
-type feed struct {
-	net.Conn // nil once the upgrade is answered
-	session  *session
-	unit     []byte
-	next     []byte
+// inMemory makes a gorilla connection of a parser.
+var inMemory = websocket.Upgrader{ReadBufferSize: 125, WriteBufferSize: 125} // the least: nothing is waited for
+
+// open makes the connection that gorilla reads.
+func (p *parser) open() (err error) {
+	ask := &http.Request{Method: http.MethodGet, Header: http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="},
+	}}
+	if p.conn, err = inMemory.Upgrade(answerTo{p}, ask, nil); err != nil {
+		return fmt.Errorf("make parser: %w", err)
+	}
+	p.conn.SetPingHandler(func(data string) error {
+		s := p.session
+		if !s.gateway.mayAsk(s) {
+			s.end(endRateLimited, time.Second)
+			return nil
+		}
+		s.pong(data)
+		return nil
+	})
+	p.conn.SetPongHandler(func(string) error { // one that answers no ping costs as much
+		if s := p.session; !s.gateway.mayAsk(s) {
+			s.end(endRateLimited, time.Second)
+		}
+		return nil
+	})
+	return nil
 }
 
-func (f *feed) Read(b []byte) (int, error) {
-	if len(f.unit) == 0 {
-		f.unit, f.next = f.next, nil
+// answerTo is where the upgrade in memory is answered.
+type answerTo struct{ p *parser }
+
+func (a answerTo) Header() http.Header         { return http.Header{} }
+func (a answerTo) Write(b []byte) (int, error) { return len(b), nil }
+func (a answerTo) WriteHeader(int)             {}
+
+func (a answerTo) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return feed{parser: a.p}, bufio.NewReadWriter(bufio.NewReader(nil), bufio.NewWriter(io.Discard)), nil
+}
+
+// feed is a session's connection as gorilla sees it: it reads the unit, and what
+// it writes is the close frame that it ends the session with.
+type feed struct {
+	net.Conn // nil: nothing else is called
+	parser   *parser
+}
+
+func (f feed) Read(b []byte) (int, error) {
+	p := f.parser
+	if len(p.unit) == 0 {
+		p.unit, p.next = p.next, nil
 	}
-	n := copy(b, f.unit)
-	if f.unit = f.unit[n:]; n == 0 {
+	n := copy(b, p.unit)
+	if p.unit = p.unit[n:]; n == 0 {
 		return 0, io.ErrUnexpectedEOF
 	}
 	return n, nil
 }
 
-func (f *feed) Write(b []byte) (int, error) {
-	if f.Conn != nil {
-		return f.Conn.Write(b)
+func (f feed) Write(b []byte) (int, error) {
+	if f.parser.session == nil {
+		return len(b), nil // the upgrade's answer
 	}
 	e := endLost
 	if len(b) == 2 || len(b) >= 4 && binary.BigEndian.Uint16(b[2:]) != websocket.CloseProtocolError {
 		e = endLeft // it answers the client's close
 	}
-	f.session.reply(append([]byte(nil), b...), e)
+	f.parser.session.reply(append([]byte(nil), b...), e)
 	return len(b), nil
 }
 
-func (f *feed) SetWriteDeadline(t time.Time) error {
-	if f.Conn != nil {
-		return f.Conn.SetWriteDeadline(t)
-	}
-	return nil
-}
-
-// hijacker gives gorilla the feed in place of the connection.
-type hijacker struct {
-	http.ResponseWriter
-	feed *feed
-}
-
-// Hijack takes the connection over from net/http, whose buffers are let go.
-func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	h.feed.Conn = conn
-	return h.feed, buffered, err
-}
+func (f feed) SetDeadline(time.Time) error      { return nil }
+func (f feed) SetWriteDeadline(time.Time) error { return nil }

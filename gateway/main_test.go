@@ -40,9 +40,6 @@ func TestMain(m *testing.M) {
 // than it takes on a busy machine.
 const patience = 2 * time.Minute
 
-// unpolledAll makes every test run as on systems without a poller.
-const unpolledAll = "NEWSWIRE_TEST_UNPOLLED"
-
 var secret = []byte("a secret of the tests that is long enough for HS256")
 
 // rig is the engine without its two ends: a journal, readers, a router, a
@@ -121,7 +118,7 @@ func newRig(t testing.TB, changes ...func(*settings)) *rig {
 	must(err)
 	r.gateway, err = New(cfg.Config, r.pools, r.readers, r.router, log)
 	must(err)
-	r.gateway.unpolled = cfg.unpolled || os.Getenv(unpolledAll) != ""
+	r.gateway.unpolled = cfg.unpolled || strings.HasPrefix(t.Name(), "TestUnpolled/")
 	r.start()
 	return r
 }
@@ -315,6 +312,14 @@ func (r *rig) metric(name, want string) (sum float64) {
 		}
 	}
 	return sum
+}
+
+// pause gives a channel that is closed in a moment.
+func (r *rig) pause(all *sync.WaitGroup) <-chan struct{} {
+	over := make(chan struct{})
+	all.Add(1)
+	time.AfterFunc(30*time.Millisecond, func() { close(over); all.Done() })
+	return over
 }
 
 // eventually waits for a state that no event announces.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -162,15 +163,16 @@ func (k socket) read(b []byte) (int, error) {
 
 func (k socket) write(b []byte) (sent int, err error) {
 	for sent < len(b) {
-		n, err := unix.Write(k.fd, b[sent:])
-		switch {
-		case err == unix.EINTR:
-		case err == unix.EAGAIN:
+		// It does not wait, so the scheduler need not know of it.
+		n, _, err := unix.RawSyscall(unix.SYS_WRITE, uintptr(k.fd), uintptr(unsafe.Pointer(&b[sent])), uintptr(len(b)-sent))
+		switch err {
+		case 0:
+			sent += int(n)
+		case unix.EINTR:
+		case unix.EAGAIN:
 			return sent, errWait
-		case err != nil:
-			return sent, os.NewSyscallError("write", err)
 		default:
-			sent += n
+			return sent, os.NewSyscallError("write", err)
 		}
 	}
 	return sent, nil

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"newswire/fanout/journal"
-
-	"github.com/gorilla/websocket"
 )
 
 // session is one connection, from its upgrade on.
@@ -23,14 +21,12 @@ import (
 // time reads: who has its turn. One at a time writes: who has set writing. Both
 // hold it open by use.
 type session struct {
-	gateway *Gateway        // fixed
-	deps    *deps           // fixed: the gateway's
-	log     *slog.Logger    // fixed
-	id      string          // fixed
-	link    link            // fixed: the bytes of the connection
-	conn    *websocket.Conn // fixed: reads what feed holds; owned by who has the turn
-	feed    feed            // owned by who has the turn
-	leave   func()          // fixed: gives its place at the door back
+	gateway *Gateway     // fixed
+	deps    *deps        // fixed: the gateway's
+	log     *slog.Logger // fixed
+	id      string       // fixed
+	link    link         // fixed: the bytes of the connection
+	leave   func()       // fixed: gives its place at the door back
 
 	// Fixed by the welcome, before the session is attached.
 	name     string         // the reader, as its token names it

@@ -170,14 +170,14 @@ func (s *scene) publish(count int, every time.Duration) error {
 
 // cost is what a delivery takes the server while it sends messages.
 func (s *scene) cost(profile string, count int, every time.Duration) (time.Duration, error) {
+	before, err := s.child.used(false)
+	if err != nil {
+		return 0, err
+	}
 	if s.g.Profile != "" {
 		if err := s.child.profile(filepath.Join(s.g.Profile, s.kind+"-"+profile+".pprof")); err != nil {
 			return 0, err
 		}
-	}
-	before, err := s.child.used(false)
-	if err != nil {
-		return 0, err
 	}
 	s.crowd.Record(s.next, count)
 	if err := s.publish(count, every); err != nil {
