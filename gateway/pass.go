@@ -27,40 +27,53 @@ type sending struct {
 // mostJoined is how large a buffer is kept.
 const mostJoined = 4 * maxBatch
 
+// mostNoted is how many sessions are written to between two records of it: few
+// enough to be in the processor's cache still when they are written to.
+const mostNoted = 256
+
 // write writes to the dirty sessions until none has anything more.
 func (p *pass) write(d *deps) {
-	for len(p.dirty) > 0 {
-		p.gather()
-		if err := p.note(d); err != nil {
-			for _, s := range p.dirty {
-				s.unnoted(err)
-				s.done()
-			}
-			p.dirty = p.dirty[:0]
-			return
+	for some := range slices.Chunk(p.dirty, mostNoted) {
+		for len(some) > 0 {
+			some = p.round(d, some)
 		}
-		p.dirty = slices.DeleteFunc(p.dirty, func(s *session) bool {
-			goOn := s.send(p.join(s.batch))
-			if !goOn {
-				s.done()
-			}
-			return !goOn
-		})
 	}
+	clear(p.dirty)
+	p.dirty = p.dirty[:0]
 	p.joined, p.wire = p.joined[:0], p.wire[:0]
 	if cap(p.wire) > mostJoined {
 		p.wire = nil
 	}
 }
 
+// round writes one batch to each of some sessions, and gives those that may have
+// more.
+func (p *pass) round(d *deps, some []*session) (more []*session) {
+	some = p.gather(some)
+	if err := p.note(d); err != nil {
+		for _, s := range some {
+			s.unnoted(err)
+			s.done()
+		}
+		return nil
+	}
+	return slices.DeleteFunc(some, func(s *session) bool {
+		goOn := s.send(p.join(s.batch))
+		if !goOn {
+			s.done()
+		}
+		return !goOn
+	})
+}
+
 // gather takes the sessions' next batches, and leaves those without.
-func (p *pass) gather() {
+func (p *pass) gather(some []*session) (with []*session) {
 	for i := range p.sends {
 		p.sends[i].frame, p.sends[i].to = nil, p.sends[i].to[:0]
 	}
 	p.sends = p.sends[:0]
 	clear(p.index)
-	p.dirty = slices.DeleteFunc(p.dirty, func(s *session) bool {
+	return slices.DeleteFunc(some, func(s *session) bool {
 		if !s.next() {
 			s.done()
 			return true

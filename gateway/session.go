@@ -21,17 +21,45 @@ import (
 // time reads: who has its turn. One at a time writes: who has set writing. Both
 // hold it open by use.
 type session struct {
-	gateway *Gateway     // fixed
-	deps    *deps        // fixed: the gateway's
-	log     *slog.Logger // fixed
-	id      string       // fixed
-	link    link         // fixed: the bytes of the connection
-	leave   func()       // fixed: gives its place at the door back
+	// What a delivery touches stands together.
+	link    link           // fixed: the bytes of the connection
+	batch   []*frame       // owned by who writes: on their way out
+	sent    int            // owned by who writes: bytes of batch that are out
+	due     time.Duration  // owned by who writes, and read under mu while blocked: uptime by which batch must be out; 0: it was not begun
+	deps    *deps          // fixed: the gateway's
+	reader  journal.Reader // fixed by the welcome, before the session is attached; 0 until then
+	users   atomic.Int32   // who holds it open, and isOver
+	turn    turnstile      // to read
+	blocked atomic.Bool    // a batch waits for room in the socket; changed under mu
+	room    atomic.Bool    // there was room since the last write began
 
-	// Fixed by the welcome, before the session is attached.
-	name     string         // the reader, as its token names it
-	reader   journal.Reader // 0 until then
-	replayed journal.Seq    // messages up to here were routed before it attached
+	mu      sync.Mutex // guards what follows, up to the blank line
+	writing bool
+	begun   bool // it may catch up: the welcome is queued
+	live    bool
+	lagging bool // not live because its queue was full
+	parted  bool // the client has closed: nothing is waited for behind our close frame
+	queue   []*frame
+	queued  int                // bytes in queue
+	cursor  journal.Seq        // messages up to here were queued or are not this session's
+	unacked []journal.ID       // written to this session and not acknowledged on it
+	ending  ending             // zero while it goes on
+	missed  journal.Seq        // the last message that came while it was not live
+	parked  []answer           // wait for the cursor to pass them
+	stop    context.CancelFunc // ends what a frame has asked for; nil while nothing is under way
+	lingers time.Duration      // uptime until which the client's answer to our close frame is waited for; 0: it is not out
+
+	heard   atomic.Int64             // uptime at the last frame
+	pinged  atomic.Int64             // uptime at the last ping
+	expires atomic.Int64             // Unix seconds of the token's end; 0 before the hello
+	shown   atomic.Pointer[identity] // of the last token; nil before the hello; written by who has the turn
+
+	gateway  *Gateway     // fixed
+	log      *slog.Logger // fixed
+	id       string       // fixed
+	leave    func()       // fixed: gives its place at the door back
+	name     string       // fixed by the welcome: the reader, as its token names it
+	replayed journal.Seq  // fixed by the welcome: messages up to here were routed before it attached
 
 	// Owned by who has the turn to read.
 	bearer  string      // the upgrade's token, until the hello
@@ -42,35 +70,6 @@ type session struct {
 	held    []byte      // the beginning of a frame that is not there whole
 	frames  bucket      // of frames that are no acknowledgements
 	acks    bucket      // of acknowledged messages: more are read more slowly
-
-	users   atomic.Int32             // who holds it open, and isOver
-	turn    turnstile                // to read
-	blocked atomic.Bool              // a batch waits for room in the socket; changed under mu
-	room    atomic.Bool              // there was room since the last write began
-	heard   atomic.Int64             // uptime at the last frame
-	pinged  atomic.Int64             // uptime at the last ping
-	shown   atomic.Pointer[identity] // of the last token; nil before the hello; written by who has the turn
-	expires atomic.Int64             // Unix seconds of the token's end; 0 before the welcome
-
-	batch []*frame      // owned by who writes: on their way out
-	sent  int           // owned by who writes: bytes of batch that are out
-	due   time.Duration // owned by who writes, and read under mu while blocked: uptime by which batch must be out; 0: it was not begun
-
-	mu      sync.Mutex // guards the rest
-	queue   []*frame
-	queued  int // bytes in queue
-	writing bool
-	begun   bool // it may catch up: the welcome is queued
-	live    bool
-	lagging bool          // not live because its queue was full
-	parted  bool          // the client has closed: nothing is waited for behind our close frame
-	lingers time.Duration // uptime until which the client's answer to our close frame is waited for; 0: it is not out
-	cursor  journal.Seq   // messages up to here were queued or are not this session's
-	missed  journal.Seq   // the last message that came while it was not live
-	parked  []answer      // wait for the cursor to pass them
-	unacked []journal.ID  // written to this session and not acknowledged on it
-	ending  ending        // zero while it goes on
-	stop    context.CancelFunc
 }
 
 var started = time.Now()
