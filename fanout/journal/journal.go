@@ -104,6 +104,14 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
+	release, err := hold(cfg.Dir) // what another process writes cannot be inspected
+	if err != nil {
+		return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, err)
+	}
+	found, err := inspect(cfg.Dir)
+	if err = errors.Join(err, release()); err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
 	db, err := badger.Open(badgerOptions(cfg, log))
 	if err != nil {
 		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
@@ -113,7 +121,14 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 	}
 	j := &Journal{db: db, log: log, hasWork: make(chan struct{}, 1), oldest: 1, bundleFrom: bundleFrom, ground: ground, rows: make(map[string]pendingRow)}
 	j.m = newMetrics(reg, j)
-	if err := j.load(); err != nil {
+	err = found.complete(db)
+	if err == nil {
+		err = j.load()
+	}
+	if err == nil {
+		err = j.dense()
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal %q: %w", cfg.Dir, err), db.Close())
 	}
 	return j, nil
@@ -129,8 +144,8 @@ func badgerOptions(cfg Config, log *slog.Logger) badger.Options {
 		WithNumLevelZeroTablesStall(30).
 		WithCompression(options.None). // a compressing builder takes several times a table in memory; text shrinks by a third
 		WithBlockCacheSize(32 << 20).
-		WithDetectConflicts(false). // one goroutine writes
-		WithChecksumVerificationMode(options.OnTableAndBlockRead).
+		WithDetectConflicts(false).                        // one goroutine writes
+		WithChecksumVerificationMode(options.OnBlockRead). // of whole tables: see inspect
 		WithVerifyValueChecksum(true).
 		WithMetricsEnabled(false).
 		WithLogger(badgerLog{log})
@@ -180,7 +195,6 @@ func (j *Journal) load() error {
 	}
 	j.synced.Raise(j.at.Head)
 	j.confirmed.Store(uint64(j.at.Confirmed))
-	j.oldest = j.at.Head + 1
 	return j.View(func(v View) error {
 		if key, _, ok, err := v.last(spaceIDs, spaceIDs.Key(maxIDKey...)); err != nil {
 			return err
@@ -203,10 +217,8 @@ func (j *Journal) load() error {
 		if j.expiredID.Compare(j.lastID) > 0 {
 			j.lastID = j.expiredID
 		}
-		return v.walk(j.extents, from, j.at.Head, func(e stored) (bool, error) {
-			j.oldest = e.seq
-			return false, nil
-		})
+		j.oldest = min(from, j.at.Head+1)
+		return nil
 	})
 }
 
