@@ -19,7 +19,7 @@ func (j *Journal) Append(ctx context.Context, c Commit) error {
 
 func (j *Journal) append(ctx context.Context, c Commit) error {
 	if c.Spooled > 0 {
-		return j.addPart(ctx, c, maxQueue, (*Journal).commitSpoolLocked)
+		return j.appendSpooled(ctx, c)
 	}
 	for i := range c.Messages {
 		if err := c.Messages[i].check(); err != nil {
@@ -29,7 +29,7 @@ func (j *Journal) append(ctx context.Context, c Commit) error {
 	if !oneTransaction(c.Messages, c.Rows) {
 		// It could be torn between two transactions, and its rows with it; a
 		// spooled commit has one small record that makes all of it count.
-		return j.addPart(ctx, c, maxQueue, (*Journal).commitSpoolLocked)
+		return j.appendSpooled(ctx, c)
 	}
 	if err := j.waitIntake(ctx, maxQueue); err != nil {
 		return err

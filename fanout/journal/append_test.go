@@ -221,7 +221,7 @@ func TestAppendRefusesAnActionThatRecordsDoNotKnow(t *testing.T) {
 // idle makes a journal without a database: what is queued stays queued until
 // settle. Its waits are those of the real one, and a synctest bubble can hold it.
 func idle() *Journal {
-	j := &Journal{log: silent, ground: new(ground), hasWork: make(chan struct{}, 1), oldest: 1, bundleFrom: bundleFrom}
+	j := &Journal{log: silent, ground: new(ground), hasWork: make(chan struct{}, 1), oldest: 1, bundleFrom: bundleFrom, toPack: make(chan *part, partsToPack)}
 	j.m = newMetrics(nil, j)
 	j.ground.at.Store(new(Room))
 	return j

@@ -110,8 +110,8 @@ func (k *packer) cut() {
 	}
 }
 
-// pack makes blocks of messages.
-func pack(messages []Message) ([]packed, error) {
+// packMessages makes blocks of messages.
+func packMessages(messages []Message) ([]packed, error) {
 	var k packer
 	for i := range messages {
 		if err := k.add(&messages[i]); err != nil {

@@ -45,18 +45,14 @@ func (j *Journal) setsLeft() int {
 }
 
 // bundleRows makes sets of what some items tell of rows, so many states in all.
-// The sets share the generations of these states: the last ones, of which there
-// are enough, as no set is empty.
 func bundleRows(u *Update, run []*item, count int) []*rowBlock {
 	rows := make([]Row, 0, count)
 	for _, it := range run {
 		rows = append(rows, it.rows...)
 	}
 	sets := packRows(rows)
-	generation := run[len(run)-1].told - uint64(len(sets))
+	number(sets, bundleSpool, run[len(run)-1].told)
 	for _, b := range sets {
-		generation++
-		b.spool, b.generation = bundleSpool, generation
 		u.Set(b.key(), b.value)
 		b.value = nil // nobody sees the set before it is on disk
 	}

@@ -89,7 +89,7 @@ func (j *Journal) findIn(x extent, id ID, oldest Seq) (Place, error) {
 // MessageByID gives a message; to the one who spools a commit, those of it
 // too, which are nobody else's yet.
 func (j *Journal) MessageByID(id ID) (m *Message, ok bool, err error) {
-	j.mu.Lock()
+	j.lockPacked()
 	s := j.spool
 	if s == nil || id.Compare(s.from) < 0 || id.Compare(s.through) > 0 {
 		j.mu.Unlock()

@@ -14,7 +14,7 @@ const gatherMost = 25 * time.Millisecond
 func flood(batch []*item) bool {
 	messages := 0
 	for _, it := range batch {
-		if messages += len(it.messages); messages >= bundleFrom || it.blocks+len(it.states) > 0 {
+		if messages += len(it.messages); messages >= bundleFrom || it.part != nil {
 			return true
 		}
 	}

@@ -62,8 +62,10 @@ type Journal struct {
 	confirmed atomic.Uint64 // LSN; stored by Run
 	hasWork   chan struct{} // holds one token while queue may be non-empty
 
-	bundleFrom int    // fixed by Open
-	identity   string // fixed by Open; see keyIdentity
+	bundleFrom int        // fixed by Open
+	toPack     chan *part // Spool sends, Run receives; never closed
+	packing    sync.Mutex // held by the one who packs a part
+	identity   string     // fixed by Open; see keyIdentity
 
 	ground  *ground    // fixed by Open
 	looking sync.Mutex // held while the disk is looked at
@@ -88,7 +90,8 @@ type Journal struct {
 	extents   extents
 	spool     *spool // the commit that is being spooled; nil: none is
 	spools    spoolState
-	unwritten []unwritten // in queue and in the batch being written
+	unpacked  []*part     // in queue and in the batch being written
+	unwritten []unwritten // likewise
 	sets      []*rowBlock // that have not been merged, by generation; appended to or replaced, never changed
 
 	opened     recent[openAs, *openBlock]
@@ -119,7 +122,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 		}
 		return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, err)
 	}
-	j := &Journal{db: db, log: log, hasWork: make(chan struct{}, 1), oldest: 1, bundleFrom: bundleFrom, ground: ground, rows: make(map[string]pendingRow)}
+	j := &Journal{db: db, log: log, hasWork: make(chan struct{}, 1), oldest: 1, bundleFrom: bundleFrom, toPack: make(chan *part, partsToPack), ground: ground, rows: make(map[string]pendingRow)}
 	j.m = newMetrics(reg, j)
 	err = found.complete(db)
 	if err == nil {

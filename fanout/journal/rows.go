@@ -97,7 +97,7 @@ func (j *Journal) rowsWrittenLocked(rows []Row) {
 // what is spooled; ok is false when there is none. Whoever changes the state
 // must not keep it.
 func (j *Journal) Row(key []byte) (state []byte, ok bool, err error) {
-	j.mu.Lock()
+	j.lockPacked()
 	p, pending := j.rows[string(key)]
 	all := j.sets
 	j.mu.Unlock()
@@ -160,7 +160,7 @@ func (j *Journal) setsOf(key []byte, all []*rowBlock, generation uint64) (of row
 // as they stand behind all commits that have a place, and behind what is
 // spooled, when it is called.
 func (j *Journal) Rows(prefix []byte, each func(key, state []byte) error) error {
-	j.mu.Lock()
+	j.lockPacked()
 	pending := maps.Clone(j.rows)
 	sets := rowSets{list: j.sets}
 	sets.holdLocked()

@@ -184,14 +184,13 @@ func (j *Journal) openSet(v View, sets rowSets, b *rowBlock) (rowSet, error) {
 	return rows, err
 }
 
-// setSpooledRowsLocked adds sets to a part's item; from now on Row tells them.
-func (j *Journal) setSpooledRowsLocked(it *item, spool uint64, sets []*rowBlock) {
-	for _, b := range sets {
-		j.at.Generation++
-		b.spool, b.generation = spool, j.at.Generation
-		it.update.Set(b.key(), b.value)
+// number gives sets their keys. They share the generations of the states that
+// they were made of, of which told is the last: the last ones, of which there are
+// enough, as no set is empty.
+func number(sets []*rowBlock, spool, told uint64) {
+	for i, b := range sets {
+		b.spool, b.generation = spool, told-uint64(len(sets)-1-i)
 	}
-	j.addSetsLocked(sets)
 }
 
 // addSetsLocked shows sets to readers.

@@ -27,8 +27,8 @@ type spool struct {
 	parts         int
 	count         uint64 // of its messages
 	from, through ID     // of the first and the last of them
-	blocks        blocks
-	dropped       bool // it takes no more
+	blocks        blocks // of the parts that are packed
+	dropped       bool   // it takes no more
 }
 
 // spoolState is the record of the spools. Each has a number, from 1; committed
@@ -66,37 +66,51 @@ func (j *Journal) unwrittenLocked(spool, last uint64) []byte {
 // taken the end no message of it has a place, and a crash takes all of it
 // away; Row, Rows and MessageByID, which only the one who spools may call
 // meanwhile, tell what is in it. A part of a commit that is already in the
-// journal is taken silently.
+// journal is taken silently. The journal keeps what is in c.
 func (j *Journal) Spool(ctx context.Context, c Commit) error {
-	if err := j.addPart(ctx, c, maxSpoolQueue, nil); err != nil {
+	if _, err := j.addPart(ctx, c, maxSpoolQueue); err != nil {
 		return fmt.Errorf("spool part %d of commit %s: %w", c.Spooled, c.LSN, err)
 	}
 	return nil
 }
 
-// addPart queues a part while less than limit is in the queue; then, where
-// given, comes behind it at once.
-func (j *Journal) addPart(ctx context.Context, c Commit, limit int, then func(*Journal, Commit)) error {
-	messages, err := pack(c.Messages)
-	if err == nil {
-		err = inOrder(c)
+// addPart queues a part while less than limit is in the queue. known is true
+// where the journal has the commit.
+func (j *Journal) addPart(ctx context.Context, c Commit, limit int) (known bool, err error) {
+	if err := inOrder(c); err != nil {
+		return false, err
 	}
-	if err != nil {
-		return err
-	}
-	rows := packRows(c.Rows)
 	if err := j.waitIntake(ctx, limit); err != nil {
-		return err
+		return false, err
 	}
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	if known, err := j.continuesLocked(c); err != nil || known {
+		j.mu.Unlock()
+		return known, err
+	}
+	p := j.spoolLocked(c)
+	j.mu.Unlock()
+	select {
+	case j.toPack <- p:
+	default: // too many are waiting
+		j.pack(p)
+	}
+	return false, nil
+}
+
+// appendSpooled queues the last part, and behind it what makes all of the
+// commit count.
+func (j *Journal) appendSpooled(ctx context.Context, c Commit) error {
+	if known, err := j.addPart(ctx, c, maxQueue); err != nil || known {
 		return err
 	}
-	j.spoolLocked(c, messages, rows)
-	if then != nil {
-		then(j, c)
+	j.packAll() // who finds a message by its place or ID needs the blocks
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return j.err
 	}
+	j.commitSpoolLocked(c)
 	return nil
 }
 
@@ -123,9 +137,16 @@ func (j *Journal) continuesLocked(c Commit) (known bool, err error) {
 	return false, nil
 }
 
-// inOrder checks that the messages of a part are sorted: they are found by that.
+// inOrder checks that the messages of a part can be read back, and that they
+// are sorted: they are found by that.
 func inOrder(c Commit) error {
-	for i := 1; i < len(c.Messages); i++ {
+	for i := range c.Messages {
+		if err := c.Messages[i].check(); err != nil {
+			return err
+		}
+		if i == 0 {
+			continue
+		}
 		if id, before := c.Messages[i].ID, c.Messages[i-1].ID; id.Compare(before) <= 0 {
 			return fmt.Errorf("message %s comes behind %s", id, before)
 		}
@@ -135,8 +156,8 @@ func inOrder(c Commit) error {
 
 // spoolLocked queues a part, and opens a spool for the first one. It moves
 // neither the head nor the position.
-func (j *Journal) spoolLocked(c Commit, messages []packed, rows []*rowBlock) {
-	it := &item{apart: true, patient: true, blocks: len(messages), states: rows}
+func (j *Journal) spoolLocked(c Commit) *part {
+	it := &item{apart: true, patient: true}
 	if j.spool == nil {
 		j.spools.Last++
 		j.spools.Open = true
@@ -144,22 +165,20 @@ func (j *Journal) spoolLocked(c Commit, messages []packed, rows []*rowBlock) {
 		j.spool = &spool{id: j.spools.Last, epoch: c.Epoch, lsn: c.LSN}
 	}
 	s := j.spool
-	for _, p := range messages {
-		b := block{first: s.count, last: s.count + p.count - 1, from: p.from}
-		s.blocks = append(s.blocks, b)
-		s.count += p.count
-		it.update.setLarge(b.at(s.id), p.value)
-		j.unwritten = append(j.unwritten, unwritten{s.id, b.last, p.value})
-	}
+	j.at.Generation += uint64(len(c.Rows))
+	p := &part{spool: s, item: it, messages: c.Messages, first: s.count, rows: c.Rows, told: j.at.Generation}
+	it.part, it.size = p, p.size()
+	j.unpacked = append(j.unpacked, p)
+	s.count += uint64(len(c.Messages))
 	if n := len(c.Messages); n > 0 {
 		if s.from.IsZero() {
 			s.from = c.Messages[0].ID
 		}
 		s.through = c.Messages[n-1].ID
 	}
-	j.setSpooledRowsLocked(it, s.id, rows)
 	s.parts++
 	j.enqueueLocked(it)
+	return p
 }
 
 // commitSpoolLocked gives all of the spooled messages their places. One small

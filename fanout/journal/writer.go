@@ -64,6 +64,7 @@ type item struct {
 	apart    bool        // it tells of rows in its update: no set holds what was told on both sides of it
 	size     int         // bytes that all of it writes, at most
 	ops      int         // records that messages and rows become, at most
+	part     *part       // that becomes update, blocks and states; nil for none
 	blocks   int         // of update: so many of the first of Journal.unwritten
 	states   []*rowBlock // of update
 	after    position    // where the journal stands once the item is durable
@@ -125,11 +126,12 @@ func (j *Journal) waitFor(ctx context.Context, room func() bool) error {
 // disk's: nothing after it is durable and the journal takes no more writes.
 // Meanwhile it keeps an eye on how full the disk is.
 func (j *Journal) Run(ctx context.Context) error {
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	going, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	watching.Go(func() { j.watchDisk(watch) })
+	beside.Go(func() { j.watchDisk(going) })
+	beside.Go(func() { j.packParts(going) })
 	sealed := false
 	for {
 		if !sealed && ctx.Err() != nil {
@@ -208,6 +210,9 @@ func (j *Journal) commit(ctx context.Context, batch []*item) error {
 		}
 		n, size, ops := 0, 0, 0
 		for n < len(batch) {
+			if p := batch[n].part; p != nil {
+				j.pack(p)
+			}
 			size += batch[n].size
 			ops += batch[n].ops + len(batch[n].update.ops)
 			if n > 0 && (size > maxTxnBytes || ops > maxTxnOps) {
