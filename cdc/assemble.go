@@ -53,6 +53,8 @@ type assembler struct {
 	repeat     bool            // the journal has the open transaction for certain
 	ordinal    uint32          // of the next row change in it
 	rows       rowBook
+	values     rowValues // for the row that is read
+	states     slab[rowState]
 	deleted    map[string]deletion // by row key, in the open transaction since it was last spooled
 	awaiting   awaiting            // what of it needs the answers of a query first
 	unreadable unreadable
@@ -181,7 +183,7 @@ func (a *assembler) spillAfter(ctx context.Context, parts int, err error) error 
 	if err != nil || a.open == nil {
 		return err
 	}
-	if max(len(a.open.Messages), len(a.rows.changed), len(a.rows.beside))+a.awaiting.size() < parts*spoolMessages && a.bytes+a.awaiting.bytes < parts*spoolBytes {
+	if max(len(a.open.Messages), a.rows.changed.len(), len(a.rows.beside))+a.awaiting.size() < parts*spoolMessages && a.bytes+a.awaiting.bytes < parts*spoolBytes {
 		return nil
 	}
 	if err := a.resolve(ctx); err != nil {

@@ -144,7 +144,8 @@ func (a *assembler) tell(ctx context.Context, c *change) error {
 }
 
 func (a *assembler) tellInserted(ctx context.Context, c *change) error {
-	v := &rowValues{relation: c.relation, row: c.row, key: c.relation.keyObject(c.key), at: a.now(), answer: c.answer}
+	v := &a.values
+	*v = rowValues{relation: c.relation, row: c.row, key: c.relation.keyObject(c.key), at: a.now(), answer: c.answer}
 	d, again := a.deleted[string(c.key)]
 	if again {
 		v.was = d.was
@@ -175,7 +176,8 @@ func (a *assembler) tellUpdated(ctx context.Context, c *change) error {
 	if c.left != nil {
 		own = c.former // the row is that one, whatever had this key before
 	}
-	v := &rowValues{relation: c.relation, row: c.row, key: c.relation.keyObject(c.key), at: a.now(), was: was, before: own.state, answer: c.answer,
+	v := &a.values
+	*v = rowValues{relation: c.relation, row: c.row, key: c.relation.keyObject(c.key), at: a.now(), was: was, before: own.state, answer: c.answer,
 		last: own.data, reread: a.readAgain(ctx, c.relation, c.row)}
 	if c.whole {
 		v.old = c.old
@@ -300,7 +302,7 @@ func (a *assembler) decide(r *relation, key []byte, was *rowState, next *article
 		m.Action = journal.Publish
 	case next.same:
 		a.count(rowUnchanged)
-		if s, changed := a.rows.changed[string(key)]; changed && s == nil {
+		if s, changed := a.rows.changed.get(key); changed && s == nil {
 			a.rows.set(key, was) // it was deleted and has come back as it was
 		}
 		return nil
@@ -312,7 +314,9 @@ func (a *assembler) decide(r *relation, key []byte, was *rowState, next *article
 	m.Key, m.Tags, m.Data, m.Truncated = next.key, next.tags, next.data, next.truncated
 	a.add(m)
 	if len(r.key) > 0 {
-		a.rows.set(key, &rowState{id: id, hashes: next.hashes, tags: next.tags})
+		s := a.states.one()
+		*s = rowState{id: id, hashes: next.hashes, tags: next.tags}
+		a.rows.set(key, s)
 	}
 	return nil
 }
@@ -320,7 +324,7 @@ func (a *assembler) decide(r *relation, key []byte, was *rowState, next *article
 // forgetFilled drops what a later snapshot told about a row that the stream
 // now tells about itself.
 func (a *assembler) forgetFilled(key []byte) error {
-	if _, changed := a.rows.changed[string(key)]; changed {
+	if _, changed := a.rows.changed.get(key); changed {
 		return nil
 	}
 	raw, stored, err := a.journal.Row(key)
@@ -355,9 +359,10 @@ func (r *relation) keyObject(rowKey []byte) json.RawMessage {
 
 // rowKey makes the key under which a row is remembered.
 func (r *relation) rowKey(row *pglogrepl.TupleData) ([]byte, error) {
-	key := append(make([]byte, 0, len(r.table.prefix)+64), r.table.prefix...)
-	key, _, err := (&rowValues{relation: r, row: row}).appendObject(key, r.key, nil)
-	return key, err
+	r.keyed = rowValues{relation: r, row: row}
+	key := append(r.bytes.room(len(r.table.prefix)+64, bytesPiece), r.table.prefix...)
+	key, _, err := r.keyed.appendObject(key, r.key, nil)
+	return r.bytes.keep(key), err
 }
 
 // oldKey gives the key that a row had, and whether the whole old row was sent.

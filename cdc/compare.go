@@ -128,7 +128,7 @@ func (c *comparison) decide(ctx context.Context, rel *relation, key []byte, was 
 	if err := a.decide(rel, key, was, next, ordinal); err != nil {
 		return err
 	}
-	if max(len(a.open.Messages), len(a.rows.changed)) < compareStep && a.bytes < compareBytes {
+	if max(len(a.open.Messages), a.rows.changed.len()) < compareStep && a.bytes < compareBytes {
 		return nil
 	}
 	return c.flush(ctx)

@@ -66,16 +66,22 @@ func connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
 
 // connectReplication opens a connection that can follow a slot. Values come as
 // pgjson reads them, whatever role, database or server have as their default.
-func connectReplication(ctx context.Context, dsn string) (*pgconn.PgConn, error) {
+// drained, unless it is nil, is called when all that was read is taken and the
+// socket is about to be read again.
+func connectReplication(ctx context.Context, dsn string, drained func()) (*pgconn.PgConn, error) {
 	params := maps.Clone(pgjson.Settings)
 	params["replication"] = "database"
 	params["client_min_messages"] = "warning" // some tell of rows that are left out
-	return connectAs(ctx, dsn, params)
+	return connectThrough(ctx, dsn, params, drained)
 }
 
 // connectAs opens a connection with run-time parameters of its own, which a
 // pooler may refuse.
 func connectAs(ctx context.Context, dsn string, params map[string]string) (*pgconn.PgConn, error) {
+	return connectThrough(ctx, dsn, params, nil)
+}
+
+func connectThrough(ctx context.Context, dsn string, params map[string]string, drained func()) (*pgconn.PgConn, error) {
 	c, err := parseDSN(dsn)
 	if err != nil {
 		return nil, err
@@ -87,7 +93,7 @@ func connectAs(ctx context.Context, dsn string, params map[string]string) (*pgco
 		if err != nil {
 			return nil, err
 		}
-		return &readAhead{Conn: conn, buffer: bufio.NewReaderSize(conn, readAheadBytes)}, nil
+		return &readAhead{Conn: conn, buffer: bufio.NewReaderSize(conn, readAheadBytes), drained: drained}, nil
 	}
 	conn, err := pgconn.ConnectConfig(ctx, &c.Config)
 	if err != nil {
@@ -103,10 +109,16 @@ const readAheadBytes = 64 << 10
 // readAhead is a connection that is read through a large buffer.
 type readAhead struct {
 	net.Conn
-	buffer *bufio.Reader // owned by the one who reads
+	buffer  *bufio.Reader // owned by the one who reads
+	drained func()        // nil for none
 }
 
-func (c *readAhead) Read(b []byte) (int, error) { return c.buffer.Read(b) }
+func (c *readAhead) Read(b []byte) (int, error) {
+	if c.drained != nil && c.buffer.Buffered() == 0 {
+		c.drained()
+	}
+	return c.buffer.Read(b)
+}
 
 // connectError tells a server that refuses us from one that does not answer.
 func connectError(c *pgx.ConnConfig, err error) error {

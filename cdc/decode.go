@@ -33,6 +33,8 @@ type decoder struct {
 	bytes    []byte // free
 	columns  []pglogrepl.TupleDataColumn
 	pointers []*pglogrepl.TupleDataColumn
+	rows     slab[pglogrepl.TupleData]
+	inserts  slab[pglogrepl.InsertMessage]
 }
 
 // decode reads one message. Whatever the bytes are, it neither panics nor takes
@@ -97,7 +99,9 @@ func (d *decoder) row(kind pglogrepl.MessageType, b []byte) (pglogrepl.Message, 
 	}
 	switch {
 	case kind == pglogrepl.MessageTypeInsert && mark == pglogrepl.UpdateMessageTupleTypeNew:
-		return &pglogrepl.InsertMessage{RelationID: relation, Tuple: first}, nil
+		m := d.inserts.one()
+		m.RelationID, m.Tuple = relation, first
+		return m, nil
 	case kind == pglogrepl.MessageTypeInsert:
 		return nil, ErrMalformed
 	case kind == pglogrepl.MessageTypeUpdate && mark == pglogrepl.UpdateMessageTupleTypeNew:
@@ -127,7 +131,8 @@ func (d *decoder) tuple(b []byte) (t *pglogrepl.TupleData, rest []byte, err erro
 	if b = b[2:]; len(b) < count { // each takes a byte at least
 		return nil, nil, ErrTruncated
 	}
-	t = &pglogrepl.TupleData{ColumnNum: uint16(count), Columns: d.places(count)}
+	t = d.rows.one()
+	t.ColumnNum, t.Columns = uint16(count), d.places(count)
 	for _, c := range t.Columns {
 		if len(b) == 0 {
 			return nil, nil, ErrTruncated

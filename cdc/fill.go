@@ -29,7 +29,7 @@ import (
 //
 // What became news lately is told, where the configuration says so.
 func (l *Listener) fill(ctx context.Context, c *catalog, before journal.LSN) (at journal.LSN, err error) {
-	conn, err := connectReplication(ctx, l.cfg.DSN)
+	conn, err := connectReplication(ctx, l.cfg.DSN, nil)
 	if err != nil {
 		return 0, err
 	}

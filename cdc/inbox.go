@@ -23,6 +23,10 @@ type event struct {
 	bytes   int               // that it took on the wire
 }
 
+// handOver is how many events are handed over at once while more of what was
+// read is being decoded.
+const handOver = 256
+
 // inbox hands events from one goroutine to another, as many at a time as there
 // are: what comes one by one is not delayed, and a flood costs one hand-over
 // for hundreds of rows.
@@ -40,7 +44,7 @@ func newInbox() *inbox {
 }
 
 // put adds an event, and waits before while there are too many. One goroutine
-// puts.
+// puts; it calls flush when it has no more for now.
 func (b *inbox) put(ctx context.Context, e event) error {
 	for {
 		b.mu.Lock()
@@ -48,6 +52,7 @@ func (b *inbox) put(ctx context.Context, e event) error {
 			break
 		}
 		b.mu.Unlock()
+		signal(b.filled)
 		select {
 		case <-b.room:
 		case <-ctx.Done():
@@ -57,10 +62,19 @@ func (b *inbox) put(ctx context.Context, e event) error {
 	defer b.mu.Unlock()
 	b.events = append(b.events, e)
 	b.bytes += e.bytes
-	if len(b.events) == 1 {
+	if len(b.events)%handOver == 0 {
 		signal(b.filled)
 	}
 	return nil
+}
+
+// flush hands over what was put.
+func (b *inbox) flush() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.events) > 0 {
+		signal(b.filled)
+	}
 }
 
 // take gives all events there are, in order. It puts next ones into into, which

@@ -121,6 +121,11 @@ type relation struct {
 	filter   string // the publication's, where it was read from the catalogs; "" without one
 	oddValue func() // told of each value that does not fit its type
 	known    tagCache
+	lists    tagLists
+
+	bytes  slab[byte] // for keys and data of its rows
+	hashes slab[uint64]
+	keyed  rowValues // for the row whose key is read
 }
 
 // goOn says how intake goes on behind rows that do not fit the mapping. The log

@@ -22,14 +22,15 @@ func (l *Listener) open(ctx context.Context, c *catalog) (*stream, error) {
 	if err := l.journal.DropSpool(ctx); err != nil {
 		return nil, err
 	}
-	conn, err := connectReplication(ctx, l.cfg.DSN)
+	in := newInbox()
+	conn, err := connectReplication(ctx, l.cfg.DSN, in.flush)
 	if err != nil {
 		return nil, err
 	}
 	source, held, err := l.join(ctx, conn, c)
 	var s *stream
 	if err == nil {
-		s = newStream(l, conn, c, source, held)
+		s = newStream(l, conn, in, c, source, held)
 		err = errors.Join(l.embargo.recount(l.journal), s.assembler.recall())
 	}
 	if err != nil {

@@ -117,7 +117,7 @@ func (p *preflight) server(ctx context.Context) error {
 
 // login tries the connection that the stream will use.
 func (p *preflight) login(ctx context.Context) error {
-	conn, err := connectReplication(ctx, p.cfg.DSN)
+	conn, err := connectReplication(ctx, p.cfg.DSN, nil)
 	switch {
 	case err == nil:
 		defer hangUp(conn)

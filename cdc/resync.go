@@ -41,7 +41,7 @@ func Resync(ctx context.Context, cfg Config, j Journal, progress func(string)) e
 	c := &catalog{cfg: cfg}
 	defer c.close()
 	r := &resync{cfg, tables, j, c, newMetrics(prometheus.NewRegistry()), progress}
-	conn, err := connectReplication(ctx, cfg.DSN)
+	conn, err := connectReplication(ctx, cfg.DSN, nil)
 	if err != nil {
 		return err
 	}

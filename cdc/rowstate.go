@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -34,12 +35,18 @@ var errRowState = errors.New("row state damaged")
 // waits tells a row whose time is still to come. Nil does not.
 func (s *rowState) waits() bool { return s != nil && s.due != 0 }
 
-func (s *rowState) encode() []byte {
+func (s *rowState) encode() []byte { return s.appendTo(make([]byte, 0, s.size())) }
+
+// size is at least the size of the record.
+func (s *rowState) size() int {
 	size := 64 + 8*len(s.hashes)
 	for _, tag := range s.tags {
 		size += 1 + len(tag)
 	}
-	b := make([]byte, 0, size)
+	return size
+}
+
+func (s *rowState) appendTo(b []byte) []byte {
 	if s.waits() {
 		b = binary.BigEndian.AppendUint64(append(b, rowWaits), uint64(s.due))
 		b = binary.BigEndian.AppendUint16(b, uint16(s.pieces))
@@ -105,17 +112,17 @@ func rowKey(n name, key []byte) []byte { return append(rowPrefix(n), key...) }
 // has changed itself, and behind that what the journal remembers.
 type rowBook struct {
 	journal Journal
-	epoch   uint16               // of the transaction
-	changed map[string]*rowState // by row key; nil: no longer published, and does not wait
-	beside  map[string][]byte    // records of rows that wait, by key; nil: gone
-	waiting int                  // how many more rows wait than before the transaction
-	waited  bool                 // it made some wait, or wait for another time
+	epoch   uint16 // of the transaction
+	changed changedRows
+	beside  map[string][]byte // records of rows that wait, by key; nil: gone
+	waiting int               // how many more rows wait than before the transaction
+	waited  bool              // it made some wait, or wait for another time
 }
 
 // get gives a row's state before the commit at lsn; nil when it is not
 // published, or not known. What a later snapshot tells is not known yet.
 func (b *rowBook) get(key []byte, lsn journal.LSN) (*rowState, error) {
-	if s, ok := b.changed[string(key)]; ok {
+	if s, ok := b.changed.get(key); ok {
 		return s, nil
 	}
 	raw, ok, err := b.journal.Row(key)
@@ -143,18 +150,14 @@ func (b *rowBook) decode(key, raw []byte, lsn journal.LSN) (*rowState, error) {
 	return s, nil
 }
 
-func (b *rowBook) set(key []byte, s *rowState) {
-	if b.changed == nil {
-		b.changed = make(map[string]*rowState)
-	}
-	b.changed[string(key)] = s
-}
+// set remembers a state, and keeps the key.
+func (b *rowBook) set(key []byte, s *rowState) { b.changed.set(key, s) }
 
 // of calls each for every published row of a table, in the order of their
 // keys, so that a repeat gives the same ids, and as it was when of was called:
 // each may change the book.
 func (b *rowBook) of(n name, lsn journal.LSN, each func(key []byte, s *rowState) error) error {
-	return overlaid(b.journal, rowPrefix(n), b.changed, func(key []byte, s *rowState) error {
+	return overlaid(b.journal, rowPrefix(n), b.changed.all(), func(key []byte, s *rowState) error {
 		if s == nil {
 			return nil
 		}
@@ -171,7 +174,7 @@ func (b *rowBook) of(n name, lsn journal.LSN, each func(key []byte, s *rowState)
 // overlaid goes through the keys that begin with a prefix, in their order, as
 // they stand when it is called: mine gets those of the transaction itself,
 // stored those of the journal that it has not changed.
-func overlaid[T any](j Journal, prefix []byte, own map[string]T, mine func(key []byte, value T) error, stored func(key, record []byte) error) error {
+func overlaid[T any](j Journal, prefix []byte, own iter.Seq2[string, T], mine func(key []byte, value T) error, stored func(key, record []byte) error) error {
 	changed := make(map[string]T)
 	for key, value := range own {
 		if strings.HasPrefix(key, string(prefix)) {
@@ -206,17 +209,10 @@ func overlaid[T any](j Journal, prefix []byte, own map[string]T, mine func(key [
 
 // take gives what the transaction has changed, and begins anew.
 func (b *rowBook) take() []journal.Row {
-	rows := make([]journal.Row, 0, len(b.changed)+len(b.beside))
-	for key, s := range b.changed {
-		r := journal.Row{Key: []byte(key)}
-		if s != nil {
-			r.State = s.encode()
-		}
-		rows = append(rows, r)
-	}
+	rows := b.changed.take(len(b.beside))
 	for key, record := range b.beside {
 		rows = append(rows, journal.Row{Key: []byte(key), State: record})
 	}
-	b.changed, b.beside = nil, nil
+	b.beside = nil
 	return rows
 }

@@ -21,6 +21,8 @@ const (
 	// reported: a tenth of a second of repeats after a crash, against a sync
 	// and a packet for each keepalive of a busy server.
 	settle = 100 * time.Millisecond
+	// soon is how often it is looked whether everything is synced.
+	soon = settle / 5
 	// statusMost is the longest time without a status update.
 	statusMost = 10 * time.Second
 	// writeTimeout ends a stream whose server takes no status updates.
@@ -41,7 +43,7 @@ type stream struct {
 	interval time.Duration  // longest time without a status update; fixed
 	silence  time.Duration  // of the server, after which it counts as gone; fixed
 
-	inbox    *inbox        // receive puts, apply takes
+	inbox    *inbox        // receive puts, and flushes as it reads conn; apply takes
 	replyNow chan struct{} // receive pokes, report receives; never closed
 	heard    atomic.Int64  // when receive last read something, Unix nanoseconds
 	decoder  decoder       // owned by receive
@@ -52,14 +54,14 @@ type stream struct {
 	idle      journal.LSN // owned by apply; read up to here, not yet recorded
 }
 
-func newStream(l *Listener, conn *pgconn.PgConn, c *catalog, source journal.Source, slot slotState) *stream {
+func newStream(l *Listener, conn *pgconn.PgConn, in *inbox, c *catalog, source journal.Source, slot slotState) *stream {
 	s := &stream{
 		listener: l,
 		conn:     conn,
 		from:     slot.confirmed,
 		interval: statusMost,
 		silence:  silenceDefault,
-		inbox:    newInbox(),
+		inbox:    in,
 		replyNow: make(chan struct{}, 1),
 	}
 	s.journal = paced{l.journal, &s.pace}
@@ -94,9 +96,10 @@ func (s *stream) receive(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.conn.Conn().SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var deadline time.Time
+	now := time.Now()
 	for {
 		// Pushing the deadline at each message would cost a system call each.
-		if now := time.Now(); deadline.Sub(now) < s.silence {
+		if deadline.Sub(now) < s.silence {
 			deadline = now.Add(s.silence + s.listener.limits.silence)
 			if err := s.conn.Conn().SetReadDeadline(deadline); err != nil {
 				return fmt.Errorf("read stream: %w", err)
@@ -109,7 +112,8 @@ func (s *stream) receive(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(ctx.Err(), fmt.Errorf("read stream: %w", err))
 		}
-		s.heard.Store(time.Now().UnixNano())
+		now = time.Now()
+		s.heard.Store(now.UnixNano())
 		e, ok, err := s.read(raw)
 		if err != nil {
 			return err
@@ -251,11 +255,12 @@ func (s *stream) advance(ctx context.Context) error {
 }
 
 // report tells the server what is confirmed: soon after it has moved, when
-// asked, and regularly, while apply waits too. It alone keeps the slot ours, so
+// asked, and regularly, while apply waits too; at once where all is synced, so
+// that the slot stands at the end when there is no more to come. It alone keeps the slot ours, so
 // it is here that the slot is let go when nothing moves any more.
 func (s *stream) report(ctx context.Context) error {
 	dog := watchdog{patience: s.listener.limits.stuck, pace: &s.pace, journal: s.listener.journal}
-	tick := time.NewTicker(settle)
+	tick := time.NewTicker(soon)
 	defer tick.Stop()
 	var last time.Time
 	var reported journal.LSN
@@ -274,7 +279,8 @@ func (s *stream) report(ctx context.Context) error {
 			return err
 		}
 		due := now.Sub(last) >= s.interval
-		if !asked && !due && confirmed == reported {
+		moved := confirmed != reported && (now.Sub(last) >= settle || confirmed == s.listener.journal.Accepted())
+		if !asked && !due && !moved {
 			continue
 		}
 		if confirmed != reported {

@@ -30,14 +30,22 @@ type tagList struct {
 	seen  map[string]struct{} // of tags, once they are too many to look through
 	skip  func(tagFate)       // told of each that cannot be used
 	known *tagCache           // nil for none
+
+	skipped bool // some could not be used
 }
 
 // few is how many tags are looked through faster than a map is asked.
 const few = 16
 
+// leave counts one that cannot be used.
+func (l *tagList) leave(why tagFate) {
+	l.skipped = true
+	l.skip(why)
+}
+
 func (l *tagList) add(s string) {
 	if why := tagFault(s); why != "" {
-		l.skip(why)
+		l.leave(why)
 		return
 	}
 	l.addGood(s)
@@ -77,7 +85,7 @@ func (l *tagList) addJSON(value []byte, split bool) {
 	d.UseNumber()
 	var v any
 	if err := d.Decode(&v); err != nil {
-		l.skip(tagNotText)
+		l.leave(tagNotText)
 		return
 	}
 	text, ok := v.(string)
@@ -142,9 +150,9 @@ func (l *tagList) addValue(v any) {
 			l.addValue(element)
 		}
 	case nil:
-		l.skip(tagNull)
+		l.leave(tagNull)
 	default: // true, false, an object
-		l.skip(tagNotText)
+		l.leave(tagNotText)
 	}
 }
 
@@ -177,4 +185,27 @@ func (c *tagCache) put(s string) string {
 	}
 	c.tags[s] = s
 	return s
+}
+
+// tagLists holds what the tags columns of rows were read as, so that rows with the
+// same tags share them and they are read once. One goroutine owns it.
+type tagLists struct{ lists map[string][]string }
+
+// mostListBytes is the longest column that is held.
+const mostListBytes = 256
+
+func (c *tagLists) get(column []byte) (tags []string, ok bool) {
+	tags, ok = c.lists[string(column)]
+	return tags, ok
+}
+
+// put holds tags that nobody changes any more.
+func (c *tagLists) put(column []byte, tags []string) {
+	if len(column) > mostListBytes {
+		return
+	}
+	if c.lists == nil || len(c.lists) >= mostCached {
+		c.lists = make(map[string][]string)
+	}
+	c.lists[string(column)] = slices.Clip(tags)
 }

@@ -167,12 +167,19 @@ func (v *rowValues) tags(skip func(tagFate)) ([]string, error) {
 		}
 	}
 	split := r.table.cfg.Tags.Column != ""
+	var whole []byte // the one column that tells them
 	for _, i := range r.tags {
 		if split && v.before != nil && v.leavesOut(i) {
 			return v.before.tags, nil // the one tags column did not change
 		}
+		if c := v.row.Columns[i]; split && c.DataType == pglogrepl.TupleDataTypeText {
+			if known, ok := r.lists.get(c.Data); ok {
+				return known, nil
+			}
+			whole = c.Data
+		}
 		if v.row.Columns[i].DataType == pglogrepl.TupleDataTypeNull {
-			skip(tagNull)
+			list.leave(tagNull)
 			continue
 		}
 		value, err := v.append(r.known.scratch[:0], i)
@@ -185,8 +192,17 @@ func (v *rowValues) tags(skip func(tagFate)) ([]string, error) {
 	if len(list.tags) == 0 {
 		return []string{r.table.defaultTag}, nil
 	}
+	if whole != nil && !list.skipped {
+		r.lists.put(whole, list.tags)
+	}
 	return list.tags, nil
 }
+
+// Pieces of memory that rows share: of some dozen.
+const (
+	bytesPiece  = 16 << 10
+	hashesPiece = 512
+)
 
 // object makes the JSON object of some columns and tells each value's hash.
 // whole is false when one is left out because its value is not to be had.
@@ -195,9 +211,10 @@ func (v *rowValues) object(columns []int) (object json.RawMessage, hashes []uint
 	for _, i := range columns {
 		size += len(v.relation.columns[i].label) + len(v.row.Columns[i].Data) + 8 // room for quotes, comma and some escapes
 	}
-	hashes = make([]uint64, 0, len(columns))
-	object, whole, err = v.appendObject(make([]byte, 0, size), columns, &hashes)
-	return object, hashes, whole, err
+	r := v.relation
+	hashes = r.hashes.room(len(columns), hashesPiece)
+	object, whole, err = v.appendObject(r.bytes.room(size, bytesPiece), columns, &hashes)
+	return r.bytes.keep(object), r.hashes.keep(hashes), whole, err
 }
 
 // appendObject is object that adds to dst, and to hashes where they are wanted.

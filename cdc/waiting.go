@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -158,7 +159,7 @@ func (b *rowBook) dueBy(upto instant, each func(due instant, key []byte) error) 
 		}
 		return each(due, key)
 	}
-	err := overlaid(b.journal, dueSpace, b.beside, func(entry, record []byte) error {
+	err := overlaid(b.journal, dueSpace, maps.All(b.beside), func(entry, record []byte) error {
 		if record == nil {
 			return nil
 		}
@@ -172,7 +173,7 @@ func (b *rowBook) dueBy(upto instant, each func(due instant, key []byte) error) 
 
 // decideWaiting is decide for a row that waits, before the change or behind it.
 func (a *assembler) decideWaiting(r *relation, key []byte, was *rowState, next *article, ordinal uint32) error {
-	present, changed := a.rows.changed[string(key)]
+	present, changed := a.rows.changed.get(key)
 	gone := changed && present == nil // deleted, and now it comes back
 	if was.waits() && next.waits() && !gone && was.tellsLike(next) {
 		a.count(rowUnchanged)

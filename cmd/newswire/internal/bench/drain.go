@@ -84,19 +84,21 @@ func lastOf(times []time.Duration) time.Duration {
 
 func yardstick(n int) string { return fmt.Sprintf("yardstick_%d", n) }
 
-// load writes the backlog and gives the position behind it.
+// load writes the backlog and gives the position behind its last commit.
 func (d Drain) load(ctx context.Context, g *ground) (end string, err error) {
 	const article = `INSERT INTO articles (title, summary, url, tags)
 		SELECT 'article ' || n, repeat(md5(n::text), 7), 'https://news.example.com/' || n, ARRAY['tech', 'section-' || n % 20] FROM `
 	err = g.exec(ctx, "SET synchronous_commit = off",
 		fmt.Sprintf(`DO $$ BEGIN FOR i IN 1..%d LOOP %s (VALUES (i)) AS t (n); COMMIT; END LOOP; END $$`, d.Commits, article),
-		fmt.Sprintf(`%s generate_series(1, %d) AS t (n)`, article, d.Rows),
-		"CHECKPOINT")
+		fmt.Sprintf(`%s generate_series(1, %d) AS t (n)`, article, d.Rows))
 	if err != nil {
 		return "", err
 	}
-	if err := g.sql.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&end); err != nil {
+	if err := g.sql.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&end); err != nil {
 		return "", fmt.Errorf("read the log's end: %w", err)
+	}
+	if err := g.exec(ctx, "CHECKPOINT"); err != nil {
+		return "", err
 	}
 	fmt.Fprintf(d.Stdout, "backlog: %d commits of one row, one of %d rows\n", d.Commits, d.Rows)
 	return end, nil
