@@ -30,15 +30,15 @@ func BenchmarkAudience100k(b *testing.B) {
 			s.change(c)
 		}
 	}
-	r := &Router{shards: all}
+	r := &Router{shards: all, out: make([][]task, shards)}
 	m := &journal.Message{Tags: tags}
 	for b.Loop() {
 		jn := &join{entry: journal.Entry{Seq: 1, Message: m}}
 		r.dispatch(jn)
+		r.send()
 		for _, s := range all {
 			for len(s.tasks) > 0 {
-				s.answer(<-s.tasks)
-				jn.waiting.Done()
+				s.do(<-s.tasks)
 			}
 		}
 		jn.waiting.Wait()
@@ -52,10 +52,10 @@ func BenchmarkAudience100k(b *testing.B) {
 func (r *Router) ask1(m *journal.Message) (readers uint64) {
 	jn := &join{entry: journal.Entry{Seq: 1, Message: m}}
 	r.dispatch(jn)
+	r.send()
 	for _, s := range r.shards {
 		for len(s.tasks) > 0 {
-			s.answer(<-s.tasks)
-			jn.waiting.Done()
+			s.do(<-s.tasks)
 		}
 	}
 	return jn.audience().GetCardinality()
@@ -98,7 +98,7 @@ func BenchmarkIndexOfAMillion(b *testing.B) {
 		return m.HeapAlloc
 	}
 	before := inUse()
-	r := &Router{}
+	r := &Router{out: make([][]task, shards)}
 	for i := range shards {
 		r.shards = append(r.shards, newShard(i, shards))
 	}

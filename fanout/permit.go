@@ -62,12 +62,14 @@ func (p Permit) matched(follow []string) []string {
 // lookups gives the names under which the followers and muters of a message's
 // tags are found.
 func lookups(tags ...[]string) []string {
-	names := []string{AllTags}
-	for _, tag := range slices.Concat(tags...) {
-		names = append(names, tag)
-		for i := range len(tag) {
-			if tag[i] == ':' {
-				names = append(names, prefixMark+tag[:i+1])
+	names := append(make([]string, 0, 6), AllTags)
+	for _, list := range tags {
+		for _, tag := range list {
+			names = append(names, tag)
+			for i := range len(tag) {
+				if tag[i] == ':' {
+					names = append(names, prefixMark+tag[:i+1])
+				}
 			}
 		}
 	}

@@ -69,6 +69,7 @@ type Router struct {
 	log    *slog.Logger
 	m      *metrics
 	shards []*shard
+	out    [][]task    // by shard, made and not sent; owned by ask
 	start  journal.Seq // the journal's head when the router was made
 	from   journal.Seq // routed before this run
 	old    *backfill   // owned by collect
@@ -89,6 +90,7 @@ func NewRouter(shards int, j *journal.Journal, l Ledger, p Pools, log *slog.Logg
 	for i := range shards {
 		r.shards = append(r.shards, newShard(i, shards))
 	}
+	r.out = make([][]task, shards)
 	r.m = newMetrics(reg, r.shards)
 	err := r.load()
 	if err == nil {
@@ -236,41 +238,47 @@ func (r *Router) ask(ctx context.Context, joins chan<- *join) error {
 		if err != nil {
 			return err
 		}
-		for _, e := range entries {
-			jn := &join{entry: e}
-			r.dispatch(jn)
-			joins <- jn
-			after = e.Seq
+		batch := make([]join, len(entries))
+		for i, e := range entries {
+			batch[i].entry = e
+			r.dispatch(&batch[i])
+		}
+		r.send()
+		for i := range batch {
+			joins <- &batch[i]
+		}
+		after = entries[len(entries)-1].Seq
+	}
+}
+
+// send gives the shards the tasks that dispatch has made: each all of its own at
+// once, as a hand-over costs as much as some answers.
+func (r *Router) send() {
+	for i, s := range r.shards {
+		if tasks := r.out[i]; len(tasks) > 0 {
+			s.waiting.Add(int64(len(tasks)))
+			s.tasks <- tasks
+			r.out[i] = nil
 		}
 	}
 }
 
-// dispatch gives each concerned shard its task.
+// dispatch makes a task for each concerned shard.
 func (r *Router) dispatch(jn *join) {
-	send := func(shard int, t task) {
-		jn.waiting.Add(1)
-		r.shards[shard].tasks <- t
-	}
+	give := func(shard int, t task) { r.out[shard] = append(r.out[shard], t) }
 	if c := jn.entry.Change; c != nil {
 		for i, concerned := range r.concerned(c) {
 			if concerned {
-				send(i, task{join: jn})
+				jn.waiting.Add(1)
+				give(i, task{join: jn})
 			}
 		}
 		return
 	}
-	var own [][]string // by index in where
-	var where []int
-	for _, tag := range lookups(jn.entry.Message.Tags, jn.entry.Message.Former) {
-		shard := shardOf(tag, len(r.shards))
-		k := slices.Index(where, shard)
-		if k < 0 {
-			k, where, own = len(where), append(where, shard), append(own, nil)
-		}
-		own[k] = append(own[k], tag)
-	}
-	for k, shard := range where {
-		send(shard, task{join: jn, tags: own[k]})
+	names := lookups(jn.entry.Message.Tags, jn.entry.Message.Former)
+	jn.waiting.Add(len(names))
+	for i, name := range names {
+		give(shardOf(name, len(r.shards)), task{join: jn, tags: names[i : i+1]})
 	}
 }
 
@@ -360,7 +368,7 @@ func newMetrics(reg prometheus.Registerer, shards []*shard) *metrics {
 			Name:        "newswire_shard_queue",
 			Help:        "Entries waiting for a tag shard's answer.",
 			ConstLabels: prometheus.Labels{"shard": strconv.Itoa(s.number)},
-		}, func() float64 { return float64(len(s.tasks)) })
+		}, func() float64 { return float64(s.waiting.Load()) })
 	}
 	return &metrics{
 		messages: auto.NewCounter(prometheus.CounterOpts{

@@ -3,6 +3,7 @@ package fanout
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"newswire/fanout/journal"
 
@@ -14,9 +15,11 @@ import (
 // stood at its Seq.
 type shard struct {
 	number int
-	of     int       // how many shards there are
-	tasks  chan task // the router sends and closes, run receives
+	of     int         // how many shards there are
+	tasks  chan []task // the router sends and closes, run receives
 	tags   map[string]*audience
+
+	waiting atomic.Int64 // tasks that are not done
 }
 
 // audience is who follows and who mutes one tag.
@@ -29,7 +32,7 @@ type audience struct {
 // change.
 type task struct {
 	join *join
-	tags []string // of the message, those that this shard owns
+	tags []string // of the message, some that this shard owns
 }
 
 // join collects the shards' answers about one entry.
@@ -43,11 +46,17 @@ type join struct {
 }
 
 func newShard(number, of int) *shard {
-	return &shard{number: number, of: of, tasks: make(chan task, 256), tags: make(map[string]*audience)}
+	return &shard{number: number, of: of, tasks: make(chan []task, 16), tags: make(map[string]*audience)}
 }
 
 func (s *shard) run() {
-	for t := range s.tasks {
+	for tasks := range s.tasks {
+		s.do(tasks)
+	}
+}
+
+func (s *shard) do(tasks []task) {
+	for _, t := range tasks {
 		if t.tags != nil {
 			s.answer(t)
 		} else {
@@ -55,6 +64,7 @@ func (s *shard) run() {
 		}
 		t.join.waiting.Done()
 	}
+	s.waiting.Add(-int64(len(tasks)))
 }
 
 // answer adds the shard's part of the audience to the join. The parts are
