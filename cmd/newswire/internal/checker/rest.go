@@ -1,0 +1,54 @@
+package checker
+
+// rest is I6, I7 and I8.
+func (c *check) rest() {
+	r := c.Rest
+	if r.Pairs > 0 || r.Backlog > 0 {
+		c.report(Live, "at the end %d pairs are not settled, %d wait for Kafka", r.Pairs, r.Backlog)
+	}
+	if r.Complaints != "" {
+		c.report(Loud, "when everything had healed the engine said: %s", r.Complaints)
+	}
+	for _, b := range []struct {
+		what       string
+		have, most int
+	}{
+		{"goroutines", r.Goroutines, r.Most.Goroutines},
+		{"open files", r.Files, r.Most.Files},
+		{"bytes of memory", r.Memory, r.Most.Memory},
+		{"bytes of the server's log kept by the slot", r.Retained, r.Most.Retained},
+	} {
+		if b.most > 0 && b.have > b.most {
+			c.report(Bounded, "at rest there are %d %s, want %d at most", b.have, b.what, b.most)
+		}
+	}
+	for _, o := range c.Outages {
+		if o.Said == "" {
+			c.report(Loud, "%s, and the engine said nothing", o.What)
+		}
+	}
+}
+
+// audit holds the engine's own account against the run's.
+func (c *check) audit() {
+	a := c.Rest.Audit
+	if a == nil {
+		return
+	}
+	if !a.AddsUp || a.Acked+a.Handed+a.Pending+a.Forgotten != a.Pairs {
+		c.report(Audited, "it does not add up: %+v", *a)
+	}
+	if a.Messages != len(c.order.all) {
+		c.report(Audited, "it counts %d messages, the database committed %d", a.Messages, len(c.order.all))
+	}
+	if a.Pairs != c.pairs {
+		c.report(Audited, "it counts %d pairs of message and reader, there are %d", a.Pairs, c.pairs)
+	}
+	handed := 0
+	for n := range c.people {
+		handed += len(c.people[n].handed)
+	}
+	if a.Handed != handed {
+		c.report(Audited, "it counts %d pairs as handed over, Kafka has %d", a.Handed, handed)
+	}
+}
