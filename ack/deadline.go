@@ -222,6 +222,7 @@ func (l *Ledger) offer() {
 
 // flown is one hand-over that the sender has.
 type flown struct {
-	g      *giveUp
-	reader journal.Reader
+	g       *giveUp
+	reader  journal.Reader
+	doubted bool // it was in doubt before
 }

@@ -26,6 +26,7 @@ type entry struct {
 	handed    *roaring.Bitmap // Kafka has it
 	forgotten *roaring.Bitmap // were deleted before they had read it or it was handed over
 	givenUp   []*giveUp       // on its way to Kafka
+	doubt     *roaring.Bitmap // Kafka may have it, and we do not know; nil: nobody's
 	reads     span            // when readers came into read
 	hands     span            // when readers came into handed
 	retracted bool            // its article was withdrawn: what was handed over is taken back

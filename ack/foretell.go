@@ -38,7 +38,7 @@ func (l *Ledger) lineUpLocked(limit int) {
 // appendTo adds readers of what is given up, until there are limit.
 func (g *giveUp) appendTo(flight []flown, readers *roaring.Bitmap, limit int) []flown {
 	for it := readers.Iterator(); it.HasNext() && len(flight) < limit; {
-		flight = append(flight, flown{g, journal.Reader(it.Next())})
+		flight = append(flight, flown{g: g, reader: journal.Reader(it.Next())})
 	}
 	return flight
 }

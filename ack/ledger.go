@@ -109,6 +109,9 @@ type Ledger struct {
 	cancels []Cancel  // oldest first; those at the front may be with the sender
 	added   []Cancel  // of cancels, those that are not on disk yet
 
+	departures []departure // notes on disk, and those on their way there
+	departed   uint64      // the last one's number
+
 	unsaved []journal.Update // owned by Run: records of blocks that were made while loading
 
 	expiry  sync.Mutex // guards what follows: one Expire at a time
@@ -169,7 +172,7 @@ func (l *Ledger) load(now time.Time) error {
 			l.cancels = append(l.cancels, c)
 			return err == nil, err
 		})
-		return errors.Join(err, l.loadRetracts(v), l.loadSkips(v))
+		return errors.Join(err, l.loadDepartures(v), l.loadRetracts(v), l.loadSkips(v))
 	})
 }
 

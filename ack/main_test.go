@@ -311,9 +311,20 @@ func (d *desk) next(limit int) ([]HandOver, []Cancel) {
 	return overs, cancels
 }
 
+// outcomes are those of a Kafka that says what it has and what it has not.
+func outcomes(taken []bool) []Outcome {
+	all := make([]Outcome, len(taken))
+	for i, is := range taken {
+		if all[i] = Refused; is {
+			all[i] = Taken
+		}
+	}
+	return all
+}
+
 func (d *desk) settle(handed, cancelled []bool) {
 	d.t.Helper()
-	d.must(d.l.Settle(handed, cancelled))
+	d.must(d.l.Settle(outcomes(handed), cancelled))
 }
 
 // drain hands over all that there is.

@@ -35,6 +35,9 @@ func (l *Ledger) Next(ctx context.Context, limit int) ([]HandOver, []Cancel, err
 				continue // its cancel goes first
 			}
 			overs, addressed, err := l.describe(flight, ahead, cancels)
+			if err == nil {
+				err = l.depart(ctx)
+			}
 			if err != nil || len(overs)+len(addressed) > 0 {
 				return overs, addressed, err
 			}
@@ -68,7 +71,7 @@ func (l *Ledger) oldest() journal.Seq {
 // was never settled did not get there.
 func (l *Ledger) takeOffLocked(limit int) []Cancel {
 	for _, f := range l.flight {
-		l.landLocked(f, false)
+		l.landLocked(f, InDoubt)
 	}
 	l.flight, l.ahead = l.flight[:0], l.ahead[:0]
 	l.outbox = slices.DeleteFunc(l.outbox, func(g *giveUp) bool { return g.readers.IsEmpty() })
@@ -175,9 +178,9 @@ func (l *Ledger) forget(f flown) {
 	l.forgetLocked(e, f.reader)
 }
 
-// Settle tells what became of the batch that Next gave last: whether Kafka has
-// acknowledged each hand-over and each cancel. The rest is given again.
-func (l *Ledger) Settle(handed, cancelled []bool) error {
+// Settle tells what became of the batch that Next gave last: of each hand-over,
+// and whether Kafka has acknowledged each cancel. The rest is given again.
+func (l *Ledger) Settle(handed []Outcome, cancelled []bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(handed) != len(l.flight) || len(cancelled) > len(l.ahead)+len(l.cancels) {
@@ -203,11 +206,15 @@ func (l *Ledger) Settle(handed, cancelled []bool) error {
 }
 
 // landLocked ends one hand-over. An acknowledgement that came during the
-// flight wins only if Kafka does not have the record.
-func (l *Ledger) landLocked(f flown, handed bool) {
-	e, r := f.g.entry, uint32(f.reader)
+// flight wins unless Kafka is known to have the record; only if it is known not
+// to have it, the cancel is not needed.
+func (l *Ledger) landLocked(f flown, o Outcome) {
+	e, r, handed := f.g.entry, uint32(f.reader), o == Taken
 	f.g.flight.Remove(r)
 	acked := e.read.Contains(r)
+	if handed || acked || o == Refused && !f.doubted {
+		e.certain(f.reader)
+	}
 	if !handed && !acked {
 		return // stays given up, and is given again
 	}
@@ -218,8 +225,8 @@ func (l *Ledger) landLocked(f flown, handed bool) {
 		if e.retracted && !acked && !f.g.told.Contains(r) {
 			l.cancelLocked(e, f.reader, CauseRetracted)
 		}
-	} else {
-		l.uncancelLocked(e, f.reader) // the acknowledgement wins: there is nothing to take back
+	} else if o == Refused && !f.doubted {
+		l.uncancelLocked(e, f.reader) // there is nothing to take back
 	}
 	e.left--
 	l.pairs--

@@ -187,11 +187,11 @@ func TestSettleMustFitTheBatch(t *testing.T) {
 		d.fall()
 		d.next(10)
 		for _, handed := range [][]bool{nil, all(1), all(3)} {
-			if err := d.l.Settle(handed, nil); err == nil {
+			if err := d.l.Settle(outcomes(handed), nil); err == nil {
 				t.Errorf("Settle of %d hand-overs succeeded, 2 were given", len(handed))
 			}
 		}
-		if err := d.l.Settle(all(2), all(1)); err == nil {
+		if err := d.l.Settle(outcomes(all(2)), all(1)); err == nil {
 			t.Error("Settle of a cancel that was not given succeeded")
 		}
 		d.wantCounts(Counts{1, 2, 2})

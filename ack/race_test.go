@@ -38,7 +38,7 @@ func TestLateAckRacesTheHandOver(t *testing.T) {
 				return oks
 			}
 			handed, told := taken(len(overs)), taken(len(cancels))
-			d.must(d.l.Settle(handed, told))
+			d.must(d.l.Settle(outcomes(handed), told))
 			for i, c := range cancels {
 				if told[i] {
 					cancelled[[2]uint64{uint64(c.Seq), uint64(c.Reader)}]++

@@ -108,6 +108,10 @@ func (l *Ledger) readLocked(e *entry, r journal.Reader, now time.Time, how how) 
 		if e.takeBack(r) {
 			how = howLate
 		}
+		if e.certain(r) { // no more, for it is told either way
+			how = howLate
+			l.cancelLocked(e, r, CauseAcked)
+		}
 		e.left--
 		l.pairs--
 	}

@@ -66,7 +66,7 @@ func (l *Ledger) wokeUp(now time.Time) {
 func (l *Ledger) isDirty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.listed)+len(l.added)+len(l.skips.ready) > 0 || l.retractableLocked()
+	return len(l.listed)+len(l.added)+len(l.skips.ready) > 0 || l.retractableLocked() || slices.ContainsFunc(l.departures, l.landedLocked)
 }
 
 // flush writes every account that has changed, and works off what has come up.
@@ -84,6 +84,9 @@ func (l *Ledger) flush(last bool) (err error) {
 	}
 	if err == nil {
 		err = l.write(recorded)
+	}
+	if err == nil {
+		err = l.apply(l.arrived(), nil)
 	}
 	if err == nil && len(retracted) > 0 { // behind the cancels that it has led to
 		var u journal.Update
@@ -192,6 +195,9 @@ func (l *Ledger) release(written []*entry) {
 		} else if e.maySleep() {
 			e.sends, e.asleep = nil, true
 		}
+	}
+	if len(l.departures) > 0 {
+		l.poke()
 	}
 	if l.released >= len(l.open)/2 {
 		l.open = slices.DeleteFunc(l.open, func(e *entry) bool { return l.entries[e.seq] != e })

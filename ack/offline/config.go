@@ -24,9 +24,10 @@ type Outbox interface {
 	// at most max, in order. What it gave is in flight until Settle. A copy whose
 	// cancel must be in Kafka first is not given before its cancel is settled.
 	Next(ctx context.Context, max int) ([]ack.HandOver, []ack.Cancel, error)
-	// Settle tells what Kafka has acknowledged of the batch given last; the
-	// rest is given again by Next. False means that Kafka may or may not have it.
-	Settle(handed []bool, cancelled []bool) error
+	// Settle tells what became of the batch given last; what Kafka has not
+	// acknowledged is given again by Next. Of a cancel, false means that Kafka may
+	// or may not have it.
+	Settle(handed []ack.Outcome, cancelled []bool) error
 }
 
 // Config says where Kafka is and what the records are called.

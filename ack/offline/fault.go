@@ -8,10 +8,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+
+	"newswire/ack"
 )
 
 // kind sorts the errors of Kafka by who can mend them. It is the label of the
@@ -77,6 +80,29 @@ func kindOf(err error) kind {
 		return kindUnreachable
 	}
 	return kindOther
+}
+
+// refusals are the errors behind which a record is not in Kafka for certain. Of
+// the others some come behind the append, and some instead of its answer.
+var refusals = []kafka.Error{
+	kafka.TopicAuthorizationFailed, kafka.ClusterAuthorizationFailed, kafka.SASLAuthenticationFailed, kafka.UnsupportedSASLMechanism, kafka.IllegalSASLState,
+	kafka.UnknownTopicOrPartition, kafka.InvalidTopic, kafka.LeaderNotAvailable, kafka.NotLeaderForPartition, kafka.BrokerNotAvailable,
+	kafka.ReplicaNotAvailable, kafka.NotEnoughReplicas, kafka.MessageSizeTooLarge, kafka.RecordListTooLarge,
+}
+
+// outcomeOf tells what is known of a record whose write ended so.
+func outcomeOf(err error) ack.Outcome {
+	var code kafka.Error
+	var network *net.OpError
+	switch {
+	case err == nil:
+		return ack.Taken
+	case errors.As(err, &code) && slices.Contains(refusals, code),
+		errors.As(err, &network) && network.Op == "dial",
+		errors.Is(err, protocol.ErrNoLeader), errors.Is(err, protocol.ErrNoPartition), errors.Is(err, protocol.ErrNoTopic):
+		return ack.Refused
+	}
+	return ack.InDoubt
 }
 
 // outage is why Kafka does not take hand-overs.

@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -185,5 +189,28 @@ func TestAnOutboxThatFailsEndsRun(t *testing.T) {
 	o.put(handOver("u0", 0))
 	if err := s.Run(context.Background()); !errors.Is(err, o.settleErr) {
 		t.Errorf("Run = %v, want %v", err, o.settleErr)
+	}
+}
+
+// TestOutcomesAreCertainOnlyWhereKafkaSaysSo: behind some errors the record is
+// in the topic all the same.
+func TestOutcomesAreCertainOnlyWhereKafkaSaysSo(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want ack.Outcome
+	}{
+		{nil, ack.Taken},
+		{kafka.NotLeaderForPartition, ack.Refused},
+		{fmt.Errorf("write: %w", kafka.NotEnoughReplicas), ack.Refused},
+		{kafka.NotEnoughReplicasAfterAppend, ack.InDoubt},
+		{kafka.RequestTimedOut, ack.InDoubt},
+		{&net.OpError{Op: "dial", Err: errors.New("refused")}, ack.Refused},
+		{&net.OpError{Op: "read", Err: errors.New("reset")}, ack.InDoubt},
+		{io.ErrUnexpectedEOF, ack.InDoubt},
+		{context.DeadlineExceeded, ack.InDoubt},
+	} {
+		if got := outcomeOf(c.err); got != c.want {
+			t.Errorf("%v: outcome %d, want %d", c.err, got, c.want)
+		}
 	}
 }

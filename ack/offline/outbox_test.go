@@ -73,7 +73,7 @@ func (o *memOutbox) Next(ctx context.Context, max int) ([]ack.HandOver, []ack.Ca
 	}
 }
 
-func (o *memOutbox) Settle(handed, cancelled []bool) error {
+func (o *memOutbox) Settle(handed []ack.Outcome, cancelled []bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(handed) != len(o.given) || len(cancelled) != len(o.takenBack) || !o.inFlight {
@@ -81,8 +81,8 @@ func (o *memOutbox) Settle(handed, cancelled []bool) error {
 		return errors.New("settle does not match")
 	}
 	rest := []ack.HandOver{}
-	for i, ok := range handed {
-		if ok {
+	for i, outcome := range handed {
+		if outcome == ack.Taken {
 			o.settled = append(o.settled, o.given[i])
 		} else {
 			rest = append(rest, o.given[i])

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -192,29 +193,16 @@ func (s *Sender) deliver(ctx context.Context) error {
 
 // result is what Kafka has acknowledged of one batch of the outbox.
 type result struct {
-	handed, truncated, cancelled []bool
+	handed               []ack.Outcome
+	truncated, cancelled []bool
 }
 
 func (r result) complete() bool {
-	for _, oks := range [][]bool{r.handed, r.cancelled} {
-		for _, ok := range oks {
-			if !ok {
-				return false
-			}
-		}
-	}
-	return true
+	return !slices.ContainsFunc(r.handed, func(o ack.Outcome) bool { return o != ack.Taken }) && !slices.Contains(r.cancelled, false)
 }
 
 func (r result) any() bool {
-	for _, oks := range [][]bool{r.handed, r.cancelled} {
-		for _, ok := range oks {
-			if ok {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.Contains(r.handed, ack.Taken) || slices.Contains(r.cancelled, true)
 }
 
 // send produces hand-overs and cancellations apart, so that a fault of one
@@ -222,7 +210,7 @@ func (r result) any() bool {
 // first that is not acknowledged whole: nothing may overtake.
 func (s *Sender) send(ctx context.Context, handOvers []ack.HandOver, cancels []ack.Cancel) result {
 	r := result{
-		handed:    make([]bool, len(handOvers)),
+		handed:    slices.Repeat([]ack.Outcome{ack.Refused}, len(handOvers)), // what is not sent is not there
 		truncated: make([]bool, len(handOvers)),
 		cancelled: make([]bool, len(cancels)),
 	}
@@ -232,7 +220,7 @@ func (s *Sender) send(ctx context.Context, handOvers []ack.HandOver, cancels []a
 		m, r.truncated[i] = s.encode.handOver(handOvers[i], now, s.limit)
 		return m
 	}, func(from int, piece []kafka.Message) bool {
-		failed := s.produce(ctx, piece, r.handed[from:])
+		failed := s.produce(ctx, piece, func(i int, err error) { r.handed[from+i] = outcomeOf(err) })
 		out = firstOutage(out, failed)
 		return failed == nil && ctx.Err() == nil
 	})
@@ -240,7 +228,7 @@ func (s *Sender) send(ctx context.Context, handOvers []ack.HandOver, cancels []a
 		s.pieces(len(cancels), func(i int) kafka.Message {
 			return s.encode.cancel(cancels[i])
 		}, func(from int, piece []kafka.Message) bool {
-			failed := s.produce(ctx, piece, r.cancelled[from:])
+			failed := s.produce(ctx, piece, func(i int, err error) { r.cancelled[from+i] = err == nil })
 			out = firstOutage(out, failed)
 			return failed == nil && ctx.Err() == nil
 		})
@@ -271,9 +259,9 @@ func (s *Sender) pieces(n int, record func(i int) kafka.Message, send func(from 
 	}
 }
 
-// produce writes one piece and marks in acked what Kafka has. It returns why
-// the rest is not known to be there.
-func (s *Sender) produce(ctx context.Context, piece []kafka.Message, acked []bool) *outage {
+// produce writes one piece and tells ended what Kafka said of each record; nil
+// is that it has it. It returns why the rest is not known to be there.
+func (s *Sender) produce(ctx context.Context, piece []kafka.Message, ended func(i int, err error)) *outage {
 	begun := time.Now()
 	err := s.write(ctx, piece)
 	s.metrics.produce.Observe(time.Since(begun).Seconds())
@@ -287,7 +275,7 @@ func (s *Sender) produce(ctx context.Context, piece []kafka.Message, acked []boo
 	}
 	var out *outage
 	for i := range piece {
-		acked[i] = each[i] == nil
+		ended(i, each[i])
 		if each[i] != nil && out == nil {
 			out = newOutage(each[i])
 		}
@@ -336,7 +324,7 @@ func (s *Sender) write(ctx context.Context, piece []kafka.Message) error {
 
 func (s *Sender) count(r result, handOvers []ack.HandOver, cancels []ack.Cancel) {
 	for i, h := range handOvers {
-		if !r.handed[i] {
+		if r.handed[i] != ack.Taken {
 			continue
 		}
 		s.metrics.handedOver.WithLabelValues(string(h.Reason)).Inc()

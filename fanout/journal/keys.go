@@ -9,31 +9,32 @@ type Space byte
 
 // The spaces there are, with the package that writes each.
 const (
-	spaceMeta     Space = '0' // journal: name -> record of the journal itself
-	spaceEntries  Space = 'e' // journal: Seq -> entry
-	spaceParts    Space = 'p' // journal: Seq, part -> piece of a large entry
-	spaceIDs      Space = 'i' // journal: ID -> Seq
-	spaceRows     Space = 's' // journal: table and key of a row -> its state, which cdc makes
-	spaceSpooled  Space = 'b' // journal: spool, generation -> states of rows that a spooled commit has set
-	spaceSpools   Space = 'q' // journal: spool, what the block holds -> entries of a spooled commit; with a part behind: piece of a large one
-	spaceExtents  Space = 'z' // journal: first Seq -> the spooled commit whose entries stand from there on
-	SpaceReaders  Space = 'r' // fanout: reader's name -> number and sets
-	SpaceNames    Space = 'n' // fanout: reader's number -> name
-	SpaceRouted   Space = 'w' // fanout: -> Seq up to which everything is routed
-	SpaceSeen     Space = 't' // fanout: time -> readers who were seen from then on
-	SpaceBackfill Space = 'f' // fanout: Seq of a backfilled message -> Backfilled
-	SpaceBacklog  Space = 'h' // ack: Reader -> backfilled messages that it has not read, and those that it was sent
-	SpaceAudience Space = 'l' // ack: Seq -> who shall have it
-	SpaceProgress Space = 'a' // ack: Seq -> read, handed over, forgotten
-	SpaceSends    Space = 'd' // ack: Seq, number -> one attempt: when, to whom
-	SpaceOpen     Space = 'o' // ack: Seq of a message that is not settled
-	SpaceUnread   Space = 'u' // ack: Seq of a settled message -> who has not read it
-	SpaceSkips    Space = 'v' // ack: level, block of Seqs -> who has not read all of it
-	SpaceCancels  Space = 'x' // ack: Seq, Reader -> hand-over to be taken back
-	SpaceHistory  Space = 'k' // ack: row, Seq -> a message of that row has an account
-	SpaceRetracts Space = 'y' // ack: Seq of a retraction that is not worked off -> row
-	SpaceGateway  Space = 'c' // gateway: kind, name -> revocation; the keys of a JWKS
-	SpaceTotals   Space = 'g' // ack: name -> what was ever opened, what has expired
+	spaceMeta       Space = '0' // journal: name -> record of the journal itself
+	spaceEntries    Space = 'e' // journal: Seq -> entry
+	spaceParts      Space = 'p' // journal: Seq, part -> piece of a large entry
+	spaceIDs        Space = 'i' // journal: ID -> Seq
+	spaceRows       Space = 's' // journal: table and key of a row -> its state, which cdc makes
+	spaceSpooled    Space = 'b' // journal: spool, generation -> states of rows that a spooled commit has set
+	spaceSpools     Space = 'q' // journal: spool, what the block holds -> entries of a spooled commit; with a part behind: piece of a large one
+	spaceExtents    Space = 'z' // journal: first Seq -> the spooled commit whose entries stand from there on
+	SpaceReaders    Space = 'r' // fanout: reader's name -> number and sets
+	SpaceNames      Space = 'n' // fanout: reader's number -> name
+	SpaceRouted     Space = 'w' // fanout: -> Seq up to which everything is routed
+	SpaceSeen       Space = 't' // fanout: time -> readers who were seen from then on
+	SpaceBackfill   Space = 'f' // fanout: Seq of a backfilled message -> Backfilled
+	SpaceBacklog    Space = 'h' // ack: Reader -> backfilled messages that it has not read, and those that it was sent
+	SpaceAudience   Space = 'l' // ack: Seq -> who shall have it
+	SpaceProgress   Space = 'a' // ack: Seq -> read, handed over, forgotten
+	SpaceSends      Space = 'd' // ack: Seq, number -> one attempt: when, to whom
+	SpaceOpen       Space = 'o' // ack: Seq of a message that is not settled
+	SpaceUnread     Space = 'u' // ack: Seq of a settled message -> who has not read it
+	SpaceSkips      Space = 'v' // ack: level, block of Seqs -> who has not read all of it
+	SpaceCancels    Space = 'x' // ack: Seq, Reader -> hand-over to be taken back
+	SpaceHistory    Space = 'k' // ack: row, Seq -> a message of that row has an account
+	SpaceRetracts   Space = 'y' // ack: Seq of a retraction that is not worked off -> row
+	SpaceDepartures Space = 'j' // ack: number -> copies that were given to the sender, and may be in Kafka
+	SpaceGateway    Space = 'c' // gateway: kind, name -> revocation; the keys of a JWKS
+	SpaceTotals     Space = 'g' // ack: name -> what was ever opened, what has expired
 )
 
 // Backfilled is the record of a backfilled message, kept for as long as it is.
