@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"time"
 
 	"newswire/fanout/journal"
 	"newswire/fanout/journal/fault"
@@ -81,6 +82,10 @@ type Router struct {
 const (
 	readBatch = 256  // entries taken from the journal at a time
 	joinQueue = 1024 // entries asked about and not yet handed on
+	// recordAfter is how long routed messages may wait for more to be recorded
+	// with them. The accounts of those that are settled wait for it too, and what
+	// a crash takes of them is sent again.
+	recordAfter = 100 * time.Millisecond
 )
 
 // NewRouter loads the audience index as it stood behind the last message that
@@ -287,8 +292,9 @@ func (r *Router) dispatch(jn *join) {
 // entries.
 func (r *Router) collect(ctx context.Context, joins <-chan *join) error {
 	var u journal.Update
-	recorded := r.from
+	recorded, last := r.from, time.Now()
 	record := func() error {
+		last = time.Now()
 		at := r.routed.At()
 		if at == recorded {
 			return nil
@@ -319,7 +325,7 @@ func (r *Router) collect(ctx context.Context, joins <-chan *join) error {
 		if err := r.handOn(&u, jn); err != nil {
 			return err
 		}
-		if u.Full() {
+		if u.Full() || time.Since(last) > recordAfter {
 			if err := record(); err != nil {
 				return err
 			}
