@@ -8,9 +8,10 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 20000x
 TESTTIMEOUT ?= 20m
 PG          ?= 14 16 17 18
+ROUNDS      ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test matrix kafka bench lint fuzz clean
+.PHONY: help demo build test torture matrix kafka bench lint fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +28,12 @@ build: ## build bin/newswire
 test: lint ## vet, staticcheck and all tests under the race detector; installs PostgreSQL, Chromium, kcat, nginx and Node.js where they are missing
 	@.ci/install postgresql chromium fonts kcat nginx node compiler
 	$(GO) test -race -timeout $(TESTTIMEOUT) ./...
+
+torture: ## long runs under random load and faults, many seeds; ROUNDS (3) of each, SEED=… replays one; takes an hour, and root for the power cuts
+	@.ci/install postgresql
+	TORTURE=1 $(GO) test -timeout 6h -count=$(ROUNDS) -v -run '^Test(Kills|RandomFaults|PowerCut|SlowDisk|DiskThatFails)' ./cmd/newswire
+	TORTURE=1 $(GO) test -timeout 6h -count=1 -run 'AsInTheModel|AsItsModel|Race' ./ack ./fanout ./fanout/journal -rapid.checks=5000
+	$(GO) test -timeout 6h -count=$(ROUNDS) -run 'PowerCut' ./fanout/journal
 
 matrix: ## the tests that talk to PostgreSQL, against versions PG ("14 16 17 18") of it, which npm brings
 	@.ci/matrix $(PG)

@@ -46,18 +46,14 @@ type bounds struct{ least, most int }
 
 // bounds finds them. A change stands behind what anybody in the same life had
 // got when it was asked for, and before what was committed after its answer. On
-// the session that asked, the answer itself parts what is before from what is
-// behind.
-func (c *check) bounds(r *Reader) []bounds {
-	all := make([]bounds, len(r.Sets))
-	for n, s := range r.Sets {
+// the session that asked, all that is before it comes before the answer.
+func (c *check) bounds(p *person) []bounds {
+	all := make([]bounds, len(p.Sets))
+	for n, s := range p.Sets {
 		b := bounds{c.seen[s.Life].before(s.Asked), c.order.behind(s.Answered)}
 		if s.Session >= 0 {
-			for m, f := range r.Sessions[s.Session].Frames {
-				place := c.said[f.Copy]
-				if m < s.Before {
-					b.least = max(b.least, place+1)
-				} else if place >= 0 && f.Attempt == 1 && !f.Replay {
+			for m, f := range p.Sessions[s.Session].Frames {
+				if place := c.said[f.Copy]; m >= s.Before && place >= 0 && f.Attempt == 1 && !f.Replay {
 					b.most = min(b.most, place)
 				}
 			}
@@ -79,8 +75,13 @@ func (c *check) bounds(r *Reader) []bounds {
 // a reader's sets, within its bounds, such that the reader got exactly what the
 // sets call for. Where there is none, the places that fit best are taken, and
 // what does not fit them is told.
+//
+// What came just before a violent end may not have been on disk. It then gets its
+// place anew, behind changes that were asked for meanwhile; so it may have come
+// to who does not want it any more, and is owed nothing.
 func (c *check) audience(p *person) {
-	edges := c.bounds(p.Reader)
+	p.Sets = effective(p.Sets)
+	edges := c.bounds(p)
 	for n, e := range edges {
 		if e.least > e.most {
 			c.report(Complete, "reader %s: the %d. change of its sets took effect behind message %d and before message %d", p.Name, n+1, e.least, e.most+1)
@@ -93,11 +94,16 @@ func (c *check) audience(p *person) {
 		case wants:
 			c.pairs++
 			p.wanted = append(p.wanted, place)
-			if !got {
+			if got == unsure {
+				c.unsure++
+			}
+			if got == never {
 				c.report(Complete, "reader %s: never got the %s of row %d with tags %q (message %d, commit ending at %s)",
 					p.Name, m.action, m.key, m.tags, place+1, c.Commits[m.commit].End)
 			}
-		case got:
+		case got == unsure && p.once(state, m):
+			c.unsure++
+		case got != never:
 			c.report(True, "reader %s: got the %s of row %d with tags %q, which is not the reader's (message %d)", p.Name, m.action, m.key, m.tags, place+1)
 		}
 	}
@@ -112,7 +118,7 @@ func (c *check) fit(p *person, edges []bounds) []int {
 	}
 	steps := make([]step, len(c.order.all))
 	low, cost := 0, []int{0} // of the message before, by number of changes from low on
-	for place, m := range c.order.all {
+	for place := range c.order.all {
 		least := sort.Search(len(edges), func(n int) bool { return edges[n].most > place })
 		most := sort.Search(len(edges), func(n int) bool { return edges[n].least > place })
 		next, from := make([]int, most-least+1), make([]int, most-least+1)
@@ -125,7 +131,7 @@ func (c *check) fit(p *person, edges []bounds) []int {
 				continue
 			}
 			from[state-least], next[state-least] = best, cost[best-low]
-			if p.wants(state, m) != p.got[place] {
+			if !c.fits(p, state, place) {
 				next[state-least]++
 			}
 		}
@@ -138,6 +144,46 @@ func (c *check) fit(p *person, edges []bounds) []int {
 		state = steps[place].from[state-steps[place].low]
 	}
 	return states
+}
+
+// effective leaves out changes that change nothing: they have no place.
+func effective(all []SetChange) (some []SetChange) {
+	same := func(a, b []string) bool {
+		a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+		return slices.Equal(a, b)
+	}
+	for _, s := range all {
+		if n := len(some); n == 0 || !same(s.Follow, some[n-1].Follow) || !same(s.Mute, some[n-1].Mute) {
+			some = append(some, s)
+		}
+	}
+	return some
+}
+
+// fits tells whether what came fits the sets behind so many changes.
+func (c *check) fits(p *person, changes, place int) bool {
+	m, got := c.order.all[place], p.got[place]
+	wants := p.wants(changes, m)
+	if got == unsure {
+		return wants && p.ended(c.ids[place]) || !wants && p.once(changes, m)
+	}
+	return wants == (got == sure)
+}
+
+// ended tells that a message was acknowledged or handed over.
+func (p *person) ended(id string) bool {
+	_, handed := p.handed[id]
+	return handed || len(p.acks[id]) > 0
+}
+
+// once tells whether a message was the reader's at some time before.
+func (p *person) once(changes int, m message) bool {
+	for before := range changes {
+		if p.wants(before, m) {
+			return true
+		}
+	}
+	return false
 }
 
 // wants tells whether a message is the reader's when so many changes of its

@@ -2,6 +2,7 @@ package checker
 
 import (
 	"fmt"
+	"time"
 
 	"newswire/fanout/journal"
 )
@@ -15,6 +16,7 @@ func (h *History) Check() []Violation {
 	for n := range c.people {
 		c.audience(&c.people[n])
 		c.terminal(&c.people[n])
+		c.gone(&c.people[n])
 		c.repeats(&c.people[n])
 		c.cancels(&c.people[n])
 	}
@@ -37,6 +39,7 @@ type check struct {
 	people []person         // by index in Readers
 	names  map[string]int   // of Readers
 	pairs  int              // of message and reader, who was to get it
+	unsure int              // of pairs, or not: nothing from outside tells
 
 	withdrawn map[int64]int // of each row, the last place; nil before withdrawals
 }
@@ -44,12 +47,26 @@ type check struct {
 // person is what became of the messages of one reader.
 type person struct {
 	*Reader
-	got    map[int]bool      // places of messages that came, or were handed over
+	Sets   []SetChange       // those that changed something
+	got    map[int]evidence  // by place: what came, or was handed over
 	acks   map[string][]sent // by id
 	handed map[string]Record // by id, the first record
 	gone   map[string]Record // by id, cancellations
 	wanted []int             // places, once audience has found them
 }
+
+// evidence that a message is a reader's.
+type evidence uint8
+
+const (
+	never  evidence = iota // it did not come
+	unsure                 // it came just before a violent end
+	sure
+)
+
+// unsynced is how long before the engine's violent end a message may have come
+// that was not on disk.
+const unsynced = 2 * time.Second
 
 // sent is an acknowledgement, and where it was sent.
 type sent struct {
@@ -108,7 +125,7 @@ func (c *check) readers() {
 		r := &c.Readers[n]
 		c.names[r.Name] = n
 		c.people = append(c.people, person{
-			Reader: r, got: make(map[int]bool), acks: make(map[string][]sent), handed: make(map[string]Record), gone: make(map[string]Record),
+			Reader: r, Sets: r.Sets, got: make(map[int]evidence), acks: make(map[string][]sent), handed: make(map[string]Record), gone: make(map[string]Record),
 		})
 		p := &c.people[n]
 		for s := range r.Sessions {
@@ -133,7 +150,11 @@ func (c *check) session(p *person, number int) {
 		if place < 0 {
 			continue
 		}
-		p.got[place] = true
+		if l := c.Lives[s.Life]; l.Killed && l.End.Sub(f.At) < unsynced {
+			p.got[place] = max(p.got[place], unsure)
+		} else {
+			p.got[place] = sure
+		}
 		c.seen[s.Life].note(f.At, place)
 		if a := (attempt{f.ID, f.Attempt}); seen[a] {
 			c.report(Unique, "%s: message %s came twice as attempt %d", where, f.ID, f.Attempt)
@@ -174,7 +195,7 @@ func (c *check) records() {
 		if place < 0 {
 			continue
 		}
-		p.got[place] = true
+		p.got[place] = sure
 		if _, again := p.handed[r.ID]; again && c.Faultless {
 			c.report(Unique, "%s: a second %s", where, r.CeID)
 		} else if !again {

@@ -86,7 +86,7 @@ func (r run) connect(name, tag string) {
 		Name: name, Sets: []SetChange{{Follow: []string{tag}, Asked: at(0.1), Answered: at(0.2), Session: -1}},
 		Sessions: []Session{{Life: 0, Began: at(0.3)}, {Life: 1, Began: at(4.7)}},
 	}
-	p := person{Reader: &reader}
+	p := person{Reader: &reader, Sets: reader.Sets}
 	for place, m := range r.order.all {
 		if !p.wants(1, m) {
 			continue
@@ -113,7 +113,7 @@ func (r run) connect(name, tag string) {
 // away makes the reader who is not there.
 func (r run) away() {
 	reader := Reader{Name: "away", Sets: []SetChange{{Follow: []string{"sport", "tech"}, Asked: at(0.1), Answered: at(0.2), Session: -1}}}
-	p := person{Reader: &reader}
+	p := person{Reader: &reader, Sets: reader.Sets}
 	for place, m := range r.order.all {
 		if p.wants(1, m) {
 			c := r.copies[place]

@@ -85,10 +85,10 @@ var damages = []struct {
 		h.second().Frames = append(h.second().Frames, f)
 	}},
 	{"what was acknowledged comes again after a kill", Unique, func(h *History) {
-		h.Lives[0].End, h.Lives[1].Start = at(14.5), at(14.6)
+		h.Lives[0].End, h.Lives[1].Start = at(24.5), at(24.6)
 		f := h.first().Frames[0]
 		f.Replay = true
-		h.second().Began = at(14.7)
+		h.second().Began = at(24.7)
 		h.second().Frames = slices.Insert(h.second().Frames, 0, f)
 	}},
 	{"what was acknowledged is handed over", Unique, func(h *History) {
@@ -179,8 +179,8 @@ var damages = []struct {
 	{"a fault that is told and is none", Loud, func(h *History) { h.Rest.Complaints = "Kafka is away" }},
 
 	{"an audit that misses a message", Audited, func(h *History) { h.Rest.Audit.Messages-- }},
-	{"an audit that misses a pair", Audited, func(h *History) { h.Rest.Audit.Pairs--; h.Rest.Audit.Acked-- }},
-	{"an audit that takes what was handed over for acknowledged", Audited, func(h *History) { h.Rest.Audit.Handed--; h.Rest.Audit.Acked++ }},
+	{"an audit that misses a pair", Audited, func(h *History) { h.Rest.Audit.Pairs -= 20; h.Rest.Audit.Acked -= 20 }},
+	{"an audit that takes what was handed over for acknowledged", Audited, func(h *History) { h.Rest.Audit.Handed -= 2; h.Rest.Audit.Acked += 2 }},
 	{"an audit that does not add up", Audited, func(h *History) { h.Rest.Audit.Acked-- }},
 	{"an audit that says so", Audited, func(h *History) { h.Rest.Audit.AddsUp = false }},
 }

@@ -69,7 +69,7 @@ type Frame struct {
 	At      time.Time
 	Attempt int
 	Replay  bool
-	*Copy
+	*Copy   `json:"Copy"`
 }
 
 // Copy is what a message says, whoever it is said to: frames of one text share it.
@@ -108,8 +108,8 @@ type Record struct {
 	Reason    string
 	Attempts  int
 	Handed    time.Time
-	Cause     string // of a cancellation
-	*Copy            // the message; nil in a cancellation
+	Cause     string        // of a cancellation
+	*Copy     `json:"Copy"` // the message; nil in a cancellation
 }
 
 // Position is a look at a moment at which no engine ran.

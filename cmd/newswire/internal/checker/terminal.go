@@ -7,16 +7,16 @@ import (
 
 // grace is how long before the engine's violent end something must have been
 // heard to count as kept: accounts are written in batches.
-const grace = 5 * time.Second
+const grace = 15 * time.Second
 
 // terminal is the second half of I1: what was to come has come to an end.
 func (c *check) terminal(p *person) {
 	for _, place := range p.wanted {
 		id, ok := c.ids[place]
-		if !ok || !p.got[place] {
+		if !ok || p.got[place] == never {
 			continue // told already
 		}
-		if _, handed := p.handed[id]; !handed && len(p.acks[id]) == 0 {
+		if !p.ended(id) {
 			c.report(Complete, "reader %s: message %s was neither acknowledged nor handed over", p.Name, id)
 		}
 	}
@@ -65,7 +65,8 @@ func (c *check) repeats(p *person) {
 		}
 	}
 	for id, r := range p.handed {
-		if a, ok := c.settled(p, id, r.Handed, c.lifeAt(r.Handed), -1, r.Handed); ok {
+		if a, ok := c.settled(p, id, r.Handed, c.lifeAt(r.Handed), -1, r.Handed); ok && p.gone[id].Cause != "acked" { // else it was on its way
+
 			c.report(Unique, "reader %s: message %s was handed over %s after it was acknowledged", p.Name, id, r.Handed.Sub(a.Heard))
 		}
 	}
@@ -79,9 +80,8 @@ func (c *check) repeats(p *person) {
 	}
 }
 
-// cancels is I2 behind the hand-over: who acknowledges then, and what is
-// withdrawn then, is cancelled.
-func (c *check) cancels(p *person) {
+// gone finds a reader's cancellations.
+func (c *check) gone(p *person) {
 	for _, r := range c.Cancelled {
 		if id, ok := strings.CutSuffix(r.CeID, ":"+p.Name); ok && !strings.Contains(id, ":") {
 			if first, ok := p.gone[id]; !ok || first.Cause != "acked" {
@@ -89,6 +89,11 @@ func (c *check) cancels(p *person) {
 			}
 		}
 	}
+}
+
+// cancels is I2 behind the hand-over: who acknowledges then, and what is
+// withdrawn then, is cancelled.
+func (c *check) cancels(p *person) {
 	withdrawn := c.withdrawals()
 	for id, r := range p.handed {
 		place := c.said[r.Copy]

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,6 +41,7 @@ type Engine struct {
 
 	t        testing.TB
 	env      []string
+	faults   string // of the next process
 	secret   []byte
 	child    *child      // the latest process
 	printed  *transcript // by it
@@ -162,7 +164,11 @@ func (e *Engine) Launch() {
 		e.earlier = append(e.earlier, e.printed.String())
 	}
 	e.printed = new(transcript)
-	cmd := command(Binary(e.t), e.Dir, e.env, "serve")
+	env := e.env
+	if e.faults != "" {
+		env, e.faults = append(slices.Clone(env), "NEWSWIRE_FAULTS="+e.faults), ""
+	}
+	cmd := command(Binary(e.t), e.Dir, env, "serve")
 	cmd.Stdout, cmd.Stderr = e.printed, e.printed
 	var err error
 	if e.child, err = launch(cmd); err != nil {
@@ -200,6 +206,25 @@ func (e *Engine) Kill() {
 	}
 	e.child.kill()
 	e.inspect()
+}
+
+// Arm switches faults on for the next process that is launched, in the words of
+// NEWSWIRE_FAULTS.
+func (e *Engine) Arm(faults string) { e.faults = faults }
+
+// Died tells whether the process ends within a time as a fault point ends it.
+func (e *Engine) Died(within time.Duration) bool {
+	e.t.Helper()
+	select {
+	case <-e.child.done:
+	case <-time.After(within):
+		return false
+	}
+	if how := fmt.Sprint(e.child.err); how != "signal: killed" {
+		e.t.Errorf("the engine ended with %s, want it killed by its fault point\n%s", how, e.Logs())
+	}
+	e.inspect()
+	return true
 }
 
 // Suspend stops the process where it is, as a machine that is paused; Resume

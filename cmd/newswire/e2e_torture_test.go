@@ -1,0 +1,73 @@
+package main
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"newswire/cmd/newswire/internal/torture"
+	faultpoint "newswire/fanout/journal/fault"
+)
+
+// tortured is a run of some seconds, or a long one where that was asked for.
+func tortured(t *testing.T, faults []torture.Fault, steps, long int) torture.Plan {
+	t.Helper()
+	p := torture.Plan{
+		Seed: uint64(time.Now().UnixNano()), Readers: 8, Pollers: 2, Editors: 3, Most: 300,
+		Pace: 40 * time.Millisecond, Steps: steps, Faults: faults, Quiet: 500 * time.Millisecond,
+	}
+	if torture.Long() {
+		p.Readers, p.Pollers, p.Most, p.Steps, p.Quiet = 16, 4, 5000, long, 3*time.Second
+	}
+	if text := os.Getenv(torture.SeedVariable); text != "" {
+		var err error
+		if p.Seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("%s: %v", torture.SeedVariable, err)
+		}
+	}
+	return p
+}
+
+// TestKillsAtRandomMomentsLoseNothing: nothing is lost, nothing is foreign, and
+// nothing comes twice after deduplication.
+func TestKillsAtRandomMomentsLoseNothing(t *testing.T) {
+	t.Parallel()
+	p := tortured(t, []torture.Fault{torture.Kill}, 8, 50)
+	p.Quiet = 2 * time.Second
+	torture.Run(t, p)
+}
+
+// TestKillsAtEveryPointLoseNothing ends the engine at each of its fault points.
+func TestKillsAtEveryPointLoseNothing(t *testing.T) {
+	t.Parallel()
+	var points []torture.Fault
+	for _, name := range faultpoint.Points {
+		points = append(points, torture.Point(name))
+	}
+	p := tortured(t, points, len(points), 5*len(points))
+	p.Quiet = 0
+	torture.Run(t, p)
+}
+
+// TestRandomFaultsHealAndDrain: whatever strikes, one after the other, once it
+// has healed everything comes to an end.
+func TestRandomFaultsHealAndDrain(t *testing.T) {
+	t.Parallel()
+	torture.Run(t, tortured(t, torture.Every, 6, 60))
+}
+
+// TestSavedHistory judges the history of a failed run once more.
+func TestSavedHistory(t *testing.T) {
+	path := os.Getenv(torture.HistoryVariable)
+	if path == "" {
+		t.Skipf("no history is named: %s=FILE", torture.HistoryVariable)
+	}
+	h, err := torture.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range h.Check() {
+		t.Error(v)
+	}
+}

@@ -1,0 +1,385 @@
+// Package torture runs the built program against a PostgreSQL and a Kafka,
+// under a random load and random faults, with readers that record what they see,
+// and lets package checker judge the whole. A run is made of its seed: the same
+// seed makes the same editors, readers and faults, though not the same moments.
+package torture
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"golang.org/x/sync/errgroup"
+
+	"newswire/ack"
+	"newswire/ack/offline/kafkatest"
+	"newswire/cdc/pgtest"
+	"newswire/cmd/newswire/internal/checker"
+	"newswire/cmd/newswire/internal/harness"
+)
+
+// patience is how long a run waits for what should come, without any progress.
+const patience = 2 * time.Minute
+
+// Plan says what a run is like.
+type Plan struct {
+	Seed    uint64
+	Readers int
+	Pollers int
+	Editors int
+	Most    int           // rows in a transaction
+	Pace    time.Duration // of each editor, between transactions
+	Steps   int           // faults, one after the other
+	Faults  []Fault       // to choose from
+	Quiet   time.Duration // at most, before each fault
+}
+
+const (
+	ackTimeout = time.Second
+	retries    = 1
+)
+
+// run is one in progress. It is owned by the test's goroutine, unless a field
+// says otherwise.
+type run struct {
+	t      *testing.T
+	plan   Plan
+	random *rand.Rand
+	db     *pgtest.DB
+	kafka  *kafkatest.Cluster
+	engine *harness.Engine
+	lives  []checker.Life
+
+	witness *witness
+	book    *book
+	readers []*reader
+	pollers []*poller
+
+	positions []checker.Position
+	outages   []checker.Outage
+	left      []Fault  // to strike before any a second time
+	struck    []string // faults, in order
+	bounds    checker.Bounds
+
+	wrongMu sync.Mutex // guards wrong
+	wrong   []string   // what no engine may say
+}
+
+// Run carries a plan out and fails the test for every invariant that is broken.
+func Run(t *testing.T, p Plan) {
+	t.Helper()
+	t.Logf("replay: %s", replay(t, p.Seed))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("this run can be had again: %s", replay(t, p.Seed))
+		}
+	})
+	r := start(t, p)
+	stopReaders := r.startReaders()
+	stopEditors := r.startEditors()
+	for range p.Steps {
+		harness.Pause(t, time.Duration(r.random.Int64N(int64(p.Quiet)+1)))
+		f := r.next()
+		r.struck = append(r.struck, f.Name)
+		f.strike(r)
+	}
+	stopEditors()
+	r.settle()
+	stopReaders()
+	r.settle()
+	r.cancelled()
+	r.judge()
+}
+
+// next gives the next fault: each once, in random order, before any a second
+// time.
+func (r *run) next() Fault {
+	if len(r.left) == 0 {
+		r.left = slices.Clone(r.plan.Faults)
+		r.random.Shuffle(len(r.left), func(a, b int) { r.left[a], r.left[b] = r.left[b], r.left[a] })
+	}
+	f := r.left[0]
+	r.left = r.left[1:]
+	return f
+}
+
+// SeedVariable names the environment variable with the seed of a run to be had
+// again.
+const SeedVariable = "SEED"
+
+// LongVariable names the environment variable that asks for the long runs.
+const LongVariable = "TORTURE"
+
+// Long tells whether the long runs were asked for.
+func Long() bool { return os.Getenv(LongVariable) != "" }
+
+// replay is the command that runs a seed again.
+func replay(t *testing.T, seed uint64) string {
+	command := fmt.Sprintf("%s=%d go test -count=1 -run '^%s$' ./cmd/newswire", SeedVariable, seed, t.Name())
+	if long := os.Getenv(LongVariable); long != "" {
+		command = LongVariable + "=" + long + " " + command
+	}
+	return command
+}
+
+// start brings up the server, the broker and the engine.
+func start(t *testing.T, p Plan) *run {
+	t.Helper()
+	r := &run{t: t, plan: p, random: rand.New(rand.NewPCG(p.Seed, 1)), book: newBook()}
+	server := pgtest.NewCluster(t, nil)
+	r.db = pgtest.New(t, pgtest.On(server), pgtest.WithSchema(schema), pgtest.WithPublication("FOR TABLE articles"))
+	r.witness = newWitness(r.db)
+	r.kafka = kafkatest.New(t, kfake.SeedTopics(4, harness.OfflineTopic, harness.CancelledTopic))
+	r.engine = harness.Configure(t, harness.Options{
+		DB: r.db, AckTimeout: ackTimeout, Brokers: r.kafka.Addrs,
+		Env: []string{tables, fmt.Sprintf("NEWSWIRE_ACK_RETRIES=%d", retries), "NEWSWIRE_ACK_BACKOFF=1"},
+	})
+	r.launch()
+	r.engine.AwaitReady()
+	r.bounds = checker.Bounds{
+		Goroutines: int(r.engine.Metric("go_goroutines")) + 40,
+		Files:      int(r.engine.Metric("process_open_fds")) + 60, // tables of the journal
+		Memory:     1 << 30,
+		Retained:   4 << 20,
+	}
+	return r
+}
+
+// launch begins a life.
+func (r *run) launch() {
+	r.t.Helper()
+	r.lives = append(r.lives, checker.Life{Start: time.Now()})
+	r.engine.Launch()
+}
+
+// ended ends the present life.
+func (r *run) ended(killed bool) {
+	l := &r.lives[len(r.lives)-1]
+	l.End, l.Killed = time.Now(), killed
+}
+
+// broken notes what no engine may say. Any goroutine may call it.
+func (r *run) broken(format string, args ...any) {
+	r.wrongMu.Lock()
+	defer r.wrongMu.Unlock()
+	r.wrong = append(r.wrong, fmt.Sprintf(format, args...))
+}
+
+// own gives a source of random numbers for one goroutine.
+func (r *run) own() *rand.Rand { return rand.New(rand.NewPCG(r.random.Uint64(), 2)) }
+
+// startReaders lets the readers come; the function lets them go.
+func (r *run) startReaders() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var going sync.WaitGroup
+	d := door{r.engine.Gateway, r.book, r.broken}
+	for n := range r.plan.Readers {
+		one := &reader{door: d, name: fmt.Sprintf("r%d", n)}
+		one.token = r.engine.Token(one.name, nil)
+		r.readers = append(r.readers, one)
+		for device := range 1 + n%2 {
+			random := r.own()
+			going.Go(func() { one.device(ctx, random, device == 0) })
+		}
+	}
+	for n := range r.plan.Pollers {
+		one := &poller{door: d, name: fmt.Sprintf("p%d", n), manual: n%2 == 0}
+		one.token = r.engine.Token(one.name, nil)
+		r.pollers = append(r.pollers, one)
+		random := r.own()
+		going.Go(func() { one.run(ctx, random) })
+	}
+	stop = sync.OnceFunc(func() { cancel(); going.Wait() })
+	r.t.Cleanup(stop)
+	return stop
+}
+
+// startEditors lets the editors begin; the function lets them finish.
+func (r *run) startEditors() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var g errgroup.Group
+	for n := range r.plan.Editors {
+		e := &editor{dsn: r.db.SuperDSN, number: int64(n), of: int64(r.plan.Editors), most: r.plan.Most, pace: r.plan.Pace, random: r.own()}
+		g.Go(func() error { return e.run(ctx) })
+	}
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := g.Wait(); err != nil {
+			r.t.Errorf("%v", err)
+		}
+	})
+	r.t.Cleanup(stop)
+	return stop
+}
+
+// settle waits until the engine has read everything and everything has come to
+// an end, for as long as there is progress. Where there is none, the checker
+// says what is left.
+func (r *run) settle() {
+	r.t.Helper()
+	end := r.db.CurrentLSN()
+	r.db.Exec("SELECT pg_logical_emit_message(true, 'torture', 'end')")
+	r.progress("everything to come to an end", func() (done bool, state any) {
+		s, err := r.engine.TryStatus()
+		if err != nil {
+			return false, err
+		}
+		s.Journal.Head = 0 // readers change their sets
+		s.Journal.Synced = 0
+		confirmed := r.db.ConfirmedFlush()
+		return s.Ready && s.Ledger.Pairs == 0 && s.Ledger.Backlog == 0 && confirmed >= end, fmt.Sprint(s, confirmed >= end)
+	})
+}
+
+// still is how long no cancellation must have come for there to be no more: they
+// have no count of their own.
+const still = 2 * time.Second
+
+// cancelled waits until all cancellations are in Kafka.
+func (r *run) cancelled() {
+	r.t.Helper()
+	before, since := -1, time.Now()
+	r.progress("the cancellations to end", func() (done bool, state any) {
+		n := len(harness.Records(r.t, r.kafka.Addrs, harness.CancelledTopic))
+		if n != before {
+			before, since = n, time.Now()
+		}
+		return time.Since(since) > still, n
+	})
+}
+
+// progress waits until look is content, for as long as what it sees changes.
+func (r *run) progress(what string, look func() (done bool, state any)) {
+	r.t.Helper()
+	var last string
+	for moved := time.Now(); time.Since(moved) < patience; harness.Pause(r.t, 100*time.Millisecond) {
+		done, state := look()
+		if done {
+			return
+		}
+		if text := fmt.Sprint(state); text != last {
+			last, moved = text, time.Now()
+		}
+	}
+	r.t.Errorf("waiting for %s: no progress for %s; it stands at %s", what, patience, last)
+}
+
+// judge puts the history together and checks it.
+func (r *run) judge() {
+	r.t.Helper()
+	h := checker.History{Positions: r.positions, Outages: r.outages, Retries: retries, Rest: r.rest()}
+	r.engine.Stop()
+	r.ended(false)
+	h.Lives = r.lives
+	h.Commits = r.witness.commits(r.t)
+	for _, one := range r.readers {
+		h.Readers = append(h.Readers, one.record(r.lives))
+	}
+	for _, one := range r.pollers {
+		h.Readers = append(h.Readers, one.history(r.lives))
+	}
+	h.Offline = r.records(harness.OfflineTopic)
+	h.Cancelled = r.records(harness.CancelledTopic)
+	for _, text := range r.wrong {
+		r.t.Error(text)
+	}
+	found := h.Check()
+	for n, v := range found {
+		if n == 20 {
+			r.t.Errorf("… and %d more", len(found)-n)
+			break
+		}
+		r.t.Error(v)
+	}
+	r.summary(&h)
+	if len(found) > 0 {
+		r.save(&h)
+	}
+}
+
+// summary says what the run was, so that one that tests nothing is seen.
+func (r *run) summary(h *checker.History) {
+	changes, frames, acks := 0, 0, 0
+	for _, c := range h.Commits {
+		changes += len(c.Changes)
+	}
+	for _, reader := range h.Readers {
+		for _, s := range reader.Sessions {
+			frames += len(s.Frames)
+			acks += len(s.Acks)
+		}
+	}
+	r.t.Logf("%d commits with %d row changes; %d frames, %d acknowledgements, %d hand-overs, %d cancellations; %d lives; %v; audit %+v",
+		len(h.Commits), changes, frames, acks, len(h.Offline), len(h.Cancelled), len(h.Lives), r.struck, h.Rest.Audit)
+	if frames == 0 || len(h.Offline) == 0 || changes == 0 {
+		r.t.Error("nothing was tested")
+	}
+}
+
+// rest looks at the engine when everybody has gone.
+func (r *run) rest() (rest checker.Rest) {
+	rest.Most = r.bounds
+	harness.Eventually(r.t, "the sessions to end", func() (bool, any) {
+		n := r.engine.Metric("newswire_gateway_sessions")
+		return n == 0, n
+	})
+	s := r.engine.Status()
+	rest.Pairs, rest.Backlog, rest.Complaints = s.Ledger.Pairs, s.Ledger.Backlog, kafkaSays(s)
+	if !s.Ready {
+		rest.Complaints += fmt.Sprint(s.Reasons)
+	}
+	rest.Goroutines = int(r.engine.Metric("go_goroutines"))
+	rest.Files = int(r.engine.Metric("process_open_fds"))
+	rest.Memory = int(r.engine.Metric("process_resident_memory_bytes"))
+	rest.Retained = int(r.db.CurrentLSN() - r.db.ConfirmedFlush())
+	var report ack.Report
+	out := r.engine.Run("audit", "--json")
+	if err := json.Unmarshal([]byte(out.Stdout), &report); err != nil {
+		r.t.Errorf("audit: code %d: %v\n%s%s", out.Code, err, out.Stdout, out.Stderr)
+		return rest
+	}
+	for _, fault := range report.Faults {
+		r.t.Errorf("audit: %s", fault)
+	}
+	rest.Audit = &checker.Audit{
+		Messages: int(report.Messages), Pairs: int(report.Pairs), Acked: int(report.Acked), Handed: int(report.Handed),
+		Pending: int(report.Pending), Forgotten: int(report.Forgotten), AddsUp: report.AddsUp && out.Code == 0,
+	}
+	return rest
+}
+
+// records gives what a topic holds.
+func (r *run) records(topic string) (all []checker.Record) {
+	for _, k := range harness.Records(r.t, r.kafka.Addrs, topic) {
+		var v struct {
+			harness.Record
+			CeID    string `json:"ce_id"`
+			Cause   string `json:"cause"`
+			Message *words `json:"message"`
+		}
+		if err := json.Unmarshal(k.Value, &v); err != nil {
+			r.t.Errorf("%s: %v: %s", topic, err, k.Value)
+			continue
+		}
+		c := checker.Record{Key: k.Key, CeID: k.Headers["ce_id"], ID: v.ID, Reader: v.Reader, Reason: v.Reason, Attempts: v.Attempts, Handed: v.HandedOver, Cause: v.Cause}
+		if topic == harness.CancelledTopic {
+			c.CeID = v.CeID
+		}
+		if v.Message != nil {
+			copied, err := r.book.copy(*v.Message)
+			if err != nil {
+				r.t.Errorf("%s: %v", topic, err)
+			}
+			c.Copy = copied
+		}
+		all = append(all, c)
+	}
+	return slices.Clip(all)
+}
