@@ -57,6 +57,44 @@ func TestRandomFaultsHealAndDrain(t *testing.T) {
 	torture.Run(t, tortured(t, torture.Every, 6, 60))
 }
 
+// TestPowerCutsLoseNothing cuts the power of the engine's machine; the server's
+// goes on.
+func TestPowerCutsLoseNothing(t *testing.T) {
+	t.Parallel()
+	p := tortured(t, []torture.Fault{torture.PowerCut}, 3, 20)
+	p.Disk, p.Quiet = true, 2*time.Second
+	torture.Run(t, p)
+}
+
+// TestPowerCutsAreSeenWhereTheJournalDoesNotSync: the test above is worth
+// nothing unless it would notice.
+func TestPowerCutsAreSeenWhereTheJournalDoesNotSync(t *testing.T) {
+	t.Parallel()
+	p := tortured(t, nil, 0, 0)
+	p.Armed, p.Quiet = faultpoint.Unsynced+"=on", 3*time.Second
+	if !torture.PowerCutLoses(t, p, 5) {
+		t.Error("a journal that does not sync lost nothing: the cut does not cut, and the test of the synced one proves nothing")
+	}
+}
+
+// TestSlowDiskKeepsTheSlot: a fifth of a second for each sync holds up nobody's
+// replication, whose timeout is short, and everything ends as it should.
+func TestSlowDiskKeepsTheSlot(t *testing.T) {
+	t.Parallel()
+	p := tortured(t, []torture.Fault{torture.Calm}, 1, 10)
+	p.Armed = faultpoint.Committing + "=sleep@200ms"
+	p.Server = map[string]string{"wal_sender_timeout": "3s"}
+	p.Unsaid = []string{"replication interrupted"}
+	torture.Run(t, p)
+}
+
+// TestDiskThatFailsEndsTheEngine: loudly, and nothing was confirmed that is not
+// on it.
+func TestDiskThatFailsEndsTheEngine(t *testing.T) {
+	t.Parallel()
+	torture.Run(t, tortured(t, []torture.Fault{torture.DiskFails}, 1, 10))
+}
+
 // TestSavedHistory judges the history of a failed run once more.
 func TestSavedHistory(t *testing.T) {
 	path := os.Getenv(torture.HistoryVariable)

@@ -192,20 +192,24 @@ func (l Load) connections(ctx context.Context, db *pgtest.DB) error {
 	return g.Wait()
 }
 
-// confirmedIn opens the journal of an engine that does not run and gives the
-// position up to which it holds everything.
+// confirmedIn is Held of a journal that must be readable.
 func confirmedIn(t testing.TB, dir string) journal.LSN {
 	t.Helper()
-	j, err := journal.Open(journal.Config{Dir: dir}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	held, err := Held(dir)
 	if err != nil {
 		t.Fatalf("harness: %v", err)
 	}
-	defer func() {
-		if err := j.Close(); err != nil {
-			t.Errorf("harness: %v", err)
-		}
-	}()
-	return j.Confirmed()
+	return held
+}
+
+// Held opens the journal of an engine that does not run and gives the position
+// up to which it holds everything.
+func Held(dir string) (journal.LSN, error) {
+	j, err := journal.Open(journal.Config{Dir: dir}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		return 0, err
+	}
+	return j.Confirmed(), j.Close()
 }
 
 // psql runs SQL with the psql of the machine, as an editor would.

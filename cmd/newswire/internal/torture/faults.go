@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -60,7 +63,7 @@ func Point(name string) Fault {
 	return Fault{"at " + name, func(r *run) {
 		r.engine.Kill()
 		r.ended(true)
-		r.engine.Arm(fmt.Sprintf("%s=kill@%d", name, 1+r.random.IntN(40)))
+		r.armed = fmt.Sprintf("%s=kill@%d", name, 1+r.random.IntN(40))
 		r.launch()
 		if !r.engine.Died(10 * time.Second) {
 			r.engine.Kill() // that place was not passed so often
@@ -177,6 +180,26 @@ var KafkaForgetful = Fault{"Kafka forgetful", func(r *run) {
 	r.told("Kafka lost its answers", kafkaSays)
 	harness.Pause(r.t, r.moment(2*time.Second))
 	f.Remove()
+}}
+
+// Calm is none.
+var Calm = Fault{"calm", func(r *run) { harness.Pause(r.t, r.moment(5*time.Second)) }}
+
+// DiskFails lets the disk fail: from some moment on, nothing that is to be
+// synced can be. The engine must end by itself.
+var DiskFails = Fault{"disk fails", func(r *run) {
+	strace := exec.Command("strace", "-f", "-q", "-o", os.DevNull, "-e", "trace=fsync,fdatasync,msync",
+		"-e", fmt.Sprintf("inject=fsync,fdatasync,msync:error=EIO:when=%d+", 1+r.random.IntN(30)), "-p", strconv.Itoa(r.engine.PID()))
+	if err := strace.Start(); err != nil {
+		r.t.Skipf("SKIPPED, a disk that fails is NOT tested: %v", err)
+	}
+	if !r.engine.Failed(patience) {
+		r.t.Errorf("the disk has failed, and the engine goes on")
+		r.engine.Kill()
+	}
+	_ = strace.Wait() // it ends with the engine
+	r.ended(true)
+	r.back()
 }}
 
 // Every kind of fault.

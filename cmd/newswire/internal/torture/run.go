@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -34,11 +35,15 @@ type Plan struct {
 	Readers int
 	Pollers int
 	Editors int
-	Most    int           // rows in a transaction
-	Pace    time.Duration // of each editor, between transactions
-	Steps   int           // faults, one after the other
-	Faults  []Fault       // to choose from
-	Quiet   time.Duration // at most, before each fault
+	Most    int               // rows in a transaction
+	Pace    time.Duration     // of each editor, between transactions
+	Steps   int               // faults, one after the other
+	Faults  []Fault           // to choose from
+	Quiet   time.Duration     // at most, before each fault
+	Disk    bool              // the journal lies on a file system of its own, for PowerCut
+	Armed   string            // faults of every process, in the words of NEWSWIRE_FAULTS
+	Server  map[string]string // settings of PostgreSQL over those of tests
+	Unsaid  []string          // what no process of the engine may say
 }
 
 const (
@@ -56,6 +61,8 @@ type run struct {
 	kafka  *kafkatest.Cluster
 	engine *harness.Engine
 	lives  []checker.Life
+	disk   *disk  // nil: none of its own
+	armed  string // faults of the next process; "": those of the plan
 
 	witness *witness
 	book    *book
@@ -133,7 +140,7 @@ func replay(t *testing.T, seed uint64) string {
 func start(t *testing.T, p Plan) *run {
 	t.Helper()
 	r := &run{t: t, plan: p, random: rand.New(rand.NewPCG(p.Seed, 1)), book: newBook()}
-	server := pgtest.NewCluster(t, nil)
+	server := pgtest.NewCluster(t, p.Server)
 	r.db = pgtest.New(t, pgtest.On(server), pgtest.WithSchema(schema), pgtest.WithPublication("FOR TABLE articles"))
 	r.witness = newWitness(r.db)
 	r.kafka = kafkatest.New(t, kfake.SeedTopics(4, harness.OfflineTopic, harness.CancelledTopic))
@@ -141,6 +148,9 @@ func start(t *testing.T, p Plan) *run {
 		DB: r.db, AckTimeout: ackTimeout, Brokers: r.kafka.Addrs,
 		Env: []string{tables, fmt.Sprintf("NEWSWIRE_ACK_RETRIES=%d", retries), "NEWSWIRE_ACK_BACKOFF=1"},
 	})
+	if p.Disk {
+		r.disk = newDisk(t, r.engine)
+	}
 	r.launch()
 	r.engine.AwaitReady()
 	r.bounds = checker.Bounds{
@@ -156,6 +166,11 @@ func start(t *testing.T, p Plan) *run {
 func (r *run) launch() {
 	r.t.Helper()
 	r.lives = append(r.lives, checker.Life{Start: time.Now()})
+	if r.armed == "" {
+		r.armed = r.plan.Armed
+	}
+	r.engine.Arm(r.armed)
+	r.armed = ""
 	r.engine.Launch()
 }
 
@@ -163,6 +178,11 @@ func (r *run) launch() {
 func (r *run) ended(killed bool) {
 	l := &r.lives[len(r.lives)-1]
 	l.End, l.Killed = time.Now(), killed
+	for _, text := range r.plan.Unsaid {
+		if said := r.engine.Logs(); strings.Contains(said, text) {
+			r.t.Errorf("the engine said %q:\n%s", text, said)
+		}
+	}
 }
 
 // broken notes what no engine may say. Any goroutine may call it.
