@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -63,6 +66,56 @@ func FuzzParsePoll(f *testing.F) {
 		}
 		if p.limit < 1 || p.limit > 1000 || p.wait < 0 || p.wait > 25*time.Second {
 			t.Errorf("%q is taken as %+v", query, fmt.Sprint(p))
+		}
+	})
+}
+
+// Whatever is asked over HTTP, the answer is one of the contract's, says nothing
+// of the token, and leaves another reader's account alone.
+func FuzzHTTP(f *testing.F) {
+	r := newRig(f, func(s *settings) { s.Limits.TagsPerReader = 50 })
+	r.ask("victim", "PUT", "/v1/subscriptions", `{"follow":["tech"]}`)
+	stolen := r.publish(1, "tech")
+	r.routed()
+	victim, _, err := r.readers.Get("victim")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range [][4]string{
+		{"GET", "/v1/poll?limit=1&wait=0", "", ""}, {"GET", "/v1/poll?limit=x&ack=manual", "", ""}, {"HEAD", "/v1/poll", "", ""},
+		{"POST", "/v1/ack?msg_id=" + stolen[0], "", ""}, {"POST", "/v1/ack", `{"ids":["` + stolen[0] + `"],"upto":"` + farID + `"}`, "application/json"},
+		{"PUT", "/v1/subscriptions", `{"follow":["a"],"mute":["b"]}`, ""}, {"PATCH", "/v1/subscriptions", `{"follow":["\u0000"]}`, ""},
+		{"DELETE", "/v1/subscriptions", "", ""}, {"OPTIONS", "/v1/poll", "", ""}, {"GET", "/newswire.js", "", ""}, {"GET", "/v1/ws", "", ""},
+		{"GET", "/v1/../v1/poll", "", ""}, {"GET", "//v1//poll", "", ""}, {"POST", "/v1/ack", `[[[[`, ""}, {"PUT", "/v1/subscriptions", `{"follow":{}}`, ""},
+		{"GET", "/v1/poll?token=x", "", ""}, {"BREW", "/v1/poll", "\x00", "\xff"}, {"PATCH", "/v1/subscriptions", strings.Repeat("[", 10_000), ""},
+	} {
+		f.Add(seed[0], seed[1], []byte(seed[2]), seed[3])
+	}
+	token := r.token("u1", gatewaytest.Claims{"exp": time.Now().Add(24 * time.Hour).Unix()})
+	handler := r.gateway.Handler()
+	statuses := []int{200, 204, 301, 304, 307, 308, 400, 401, 403, 404, 405, 408, 413, 422}
+	f.Fuzz(func(t *testing.T, method, target string, body []byte, kind string) {
+		u, err := url.Parse(target)
+		if err != nil || u.Query().Get("wait") != "" { // a poll that waits only waits
+			return
+		}
+		req := httptest.NewRequest(http.MethodGet, "/", bytes.NewReader(body))
+		req.Method, req.URL, req.RequestURI = method, u, target
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Content-Type", kind)
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, req)
+		if !slices.Contains(statuses, answer.Code) {
+			t.Errorf("%s %q: status %d %s", method, target, answer.Code, answer.Body)
+		}
+		if said := answer.Body.String() + fmt.Sprint(answer.Header()); strings.Contains(said, token[len(token)-20:]) {
+			t.Errorf("%s %q: the answer has the token", method, target)
+		}
+		if answer.Code >= 400 && strings.HasPrefix(u.Path, "/v1/") && answer.Code != 405 && !json.Valid(answer.Body.Bytes()) {
+			t.Errorf("%s %q: status %d without a problem: %q", method, target, answer.Code, answer.Body)
+		}
+		if unread, _, err := r.ledger.Unread(victim, 0, 10); err != nil || len(unread) != 1 {
+			t.Errorf("%s %q %q: the victim has %v unread (%v), want its one message", method, target, body, unread, err)
 		}
 	})
 }

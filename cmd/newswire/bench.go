@@ -18,7 +18,7 @@ func (p *program) bench() *cobra.Command {
 		Args:  nameCommand,
 		RunE:  func(*cobra.Command, []string) error { return nil }, // Args refuses whatever comes here
 	}
-	cmd.AddCommand(p.benchDrain(), p.benchEditors(), p.benchFanout(), p.benchLatency(), p.benchYard())
+	cmd.AddCommand(p.benchDrain(), p.benchEditors(), p.benchFanout(), p.benchFlood(), p.benchLatency(), p.benchSiege(), p.benchYard())
 	return cmd
 }
 

@@ -56,6 +56,36 @@ func (p *program) benchLatency() *cobra.Command {
 	return cmd
 }
 
+func (p *program) benchFlood() *cobra.Command {
+	var f bench.Flood
+	cmd := &cobra.Command{
+		Use:   "flood",
+		Short: "Time from the commit to the reader's socket, without and with others who flood the gateway",
+		Args:  noArguments,
+		RunE: work(func(ctx context.Context) error {
+			f.Stdout = p.stdout
+			return f.Run(ctx, p.logger(config.Log{Level: "warn"}))
+		}),
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&f.Readers, "readers", 200, "`number` of readers who wait for news")
+	flags.IntVar(&f.Rate, "rate", 50, "`number` of commits a second")
+	flags.DurationVar(&f.For, "for", 6*time.Second, "`time` of one measurement")
+	flags.IntVar(&f.Runs, "runs", 3, "`number` of measurements of each")
+	flags.StringVar(&f.PGBin, "pg-bin", "", "`directory` of PostgreSQL's programs; default the newest there is")
+	return cmd
+}
+
+// benchSiege is a flood, which the benchmark starts.
+func (p *program) benchSiege() *cobra.Command {
+	return &cobra.Command{
+		Use: "siege KIND ADDRESS", Hidden: true, Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return work(func(ctx context.Context) error { return bench.Siege(ctx, args[0], args[1], os.Stdin, p.stdout) })(cmd, nil)
+		},
+	}
+}
+
 // benchYard is one server of the fan-out benchmark, which starts it.
 func (p *program) benchYard() *cobra.Command {
 	return &cobra.Command{
