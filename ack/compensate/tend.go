@@ -12,6 +12,7 @@ const (
 	advanceEvery = 250 * time.Millisecond
 	lookAtEvery  = 2 * time.Second // questions to database and Kafka for readiness, status and metrics
 	purgeEvery   = time.Minute
+	analyzeEvery = 2 * time.Second
 	forgetEvery  = time.Hour
 	buryEvery    = time.Second
 )
@@ -25,7 +26,7 @@ func (s *Service) tend(ctx context.Context) {
 			dedupes = append(dedupes, l.name)
 		}
 	}
-	var recovered, purged, forgotten time.Time
+	var recovered, analyzed, purged, forgotten time.Time
 	for pause(ctx, advanceEvery) {
 		moved, err := s.store.Advance(ctx, s.next)
 		s.complain("records not moved on", err)
@@ -39,6 +40,10 @@ func (s *Service) tend(ctx context.Context) {
 		if now := time.Now(); now.Sub(recovered) > s.cfg.Lease/3 {
 			recovered = now
 			s.recover(ctx, dedupes)
+		}
+		if now := time.Now(); now.Sub(analyzed) > analyzeEvery {
+			analyzed = now
+			s.complain("statistics not gathered", s.store.Analyze(ctx))
 		}
 		if now := time.Now(); now.Sub(purged) > purgeEvery {
 			purged = now

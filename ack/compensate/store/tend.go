@@ -88,6 +88,30 @@ func (s *Store) Purge(ctx context.Context, before time.Time) (gone int64, err er
 	return tag.RowsAffected(), nil
 }
 
+// Analyze gathers statistics of tables that have grown and have none: a server
+// does so by itself only now and then, and plans badly until then.
+func (s *Store) Analyze(ctx context.Context) error {
+	rows, err := s.pool.Query(ctx, `SELECT oid::regclass::text FROM pg_class
+		WHERE relnamespace = 'newswire_compensate'::regnamespace AND relname IN ('records', 'deliveries', 'devices', 'cancelled')
+		AND reltuples < 0 AND pg_relation_size(oid) > $1`, worthAnalyzing)
+	if err != nil {
+		return fmt.Errorf("look for tables without statistics: %w", err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("look for tables without statistics: %w", err)
+	}
+	for _, table := range tables {
+		if _, err := s.pool.Exec(ctx, "ANALYZE "+table); err != nil {
+			return fmt.Errorf("gather statistics of %s: %w", table, err)
+		}
+	}
+	return nil
+}
+
+// worthAnalyzing is how large a table is, in bytes, when its plans begin to matter.
+const worthAnalyzing = 256 << 10
+
 // Advance gives those records whose step reached nobody to next, which says where
 // they go from there; without targets they are settled.
 func (s *Store) Advance(ctx context.Context, next func(context.Context, []Record) ([]Record, error)) (moved int, err error) {
