@@ -227,6 +227,7 @@ func (s *Service) grew(records []store.Record) {
 	defer s.stateMu.Unlock()
 	for _, r := range records {
 		s.state.open += len(r.Targets)
+		s.state.grown += len(r.Targets)
 	}
 	s.state.full = s.state.full || s.state.open >= s.cfg.Backlog
 }

@@ -56,6 +56,7 @@ type state struct {
 	lag      int64
 	places   map[int]place // where the group stands, as last asked; nobody changes it
 	open     int           // deliveries without outcome: as last counted, and what was taken in since
+	grown    int           // deliveries taken in since the start
 	full     bool          // intake pauses: the backlog has reached its bound
 	draining bool
 }

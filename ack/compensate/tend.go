@@ -11,6 +11,7 @@ import (
 const (
 	advanceEvery = 250 * time.Millisecond
 	lookAtEvery  = 2 * time.Second // questions to database and Kafka for readiness, status and metrics
+	lookPatience = 10 * time.Second
 	purgeEvery   = time.Minute
 	analyzeEvery = 2 * time.Second
 	forgetEvery  = time.Hour
@@ -78,7 +79,11 @@ func (s *Service) complain(what string, err error) { s.complaints.warn(what, "",
 // look asks database and Kafka how they are.
 func (s *Service) look(ctx context.Context) {
 	for {
-		asked, cancel := context.WithTimeout(ctx, lookAtEvery*2)
+		begin := time.Now()
+		s.stateMu.Lock()
+		grown := s.state.grown
+		s.stateMu.Unlock()
+		asked, cancel := context.WithTimeout(ctx, lookPatience)
 		database := s.store.Check(asked)
 		waiting, err := s.store.Waiting(asked)
 		database = errors.Join(database, err)
@@ -87,15 +92,16 @@ func (s *Service) look(ctx context.Context) {
 		places, kafkaErr := s.places(asked)
 		cancel()
 		if ctx.Err() == nil {
-			s.tell(database, kafkaErr, waiting, doubtful, places)
+			s.tell(database, kafkaErr, waiting, grown, doubtful, places)
 		}
-		if !pause(ctx, lookAtEvery) {
+		// Counting a large backlog shall not be what the database is busy with.
+		if !pause(ctx, max(lookAtEvery, 10*time.Since(begin))) {
 			return
 		}
 	}
 }
 
-func (s *Service) tell(database, kafkaErr error, waiting map[string]int, doubtful int, places map[int]place) {
+func (s *Service) tell(database, kafkaErr error, waiting map[string]int, grown, doubtful int, places map[int]place) {
 	total, lag := 0, int64(0)
 	for _, p := range places {
 		lag += p.lag()
@@ -104,6 +110,7 @@ func (s *Service) tell(database, kafkaErr error, waiting map[string]int, doubtfu
 		total += n
 	}
 	s.stateMu.Lock()
+	total += s.state.grown - grown // what came while it was counted; some of it is counted twice, until the next time
 	mended := database == nil && s.state.database != nil && s.state.database != errNotAsked
 	s.state.database, s.state.kafka = database, kafkaErr
 	if database == nil {

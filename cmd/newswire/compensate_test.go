@@ -136,6 +136,11 @@ func refusedAtOnce(t *testing.T, db *pgtest.DB, configuration func(dsn string) s
 	}
 	refused("no such role", dsn("nobody_of_this_name", good.Database), "SQLSTATE 28000); correct user and password", "compensate")
 	refused("no such database", dsn(good.User, "no_such_database"), "SQLSTATE 3D000); create it and run newswire migrate", "compensate")
+	db.Exec(`REVOKE USAGE ON SCHEMA newswire_compensate FROM ` + db.Role)
+	refused("no right to the schema", dsn(db.Role, good.Database), "may not read schema newswire_compensate: run newswire migrate as that role, or GRANT USAGE", "compensate")
+	db.Exec(`GRANT USAGE ON SCHEMA newswire_compensate TO ` + db.Role)
+	db.Exec(`GRANT INSERT, UPDATE, DELETE ON newswire_compensate.devices TO ` + db.Role)
+	refused("no right to write", dsn(db.Role, good.Database), "may not read and write cancelled, deliveries, forgotten, instances, paces, positions, records of schema", "compensate")
 	db.Exec(`INSERT INTO newswire_compensate.versions (version_id, is_applied) VALUES (9999, true)`)
 	defer db.Exec(`DELETE FROM newswire_compensate.versions WHERE version_id = 9999`)
 	for _, command := range []string{"compensate", "migrate"} {

@@ -58,6 +58,8 @@ func Preflight(ctx context.Context, cfg config.Config) error {
 	set := migrations.Compensate()
 	version, err := set.Applied(asked, conn)
 	switch {
+	case forbidden(err):
+		return fmt.Errorf("the role of compensate.postgres.dsn may not read schema %[1]s: run newswire migrate as that role, or GRANT USAGE ON SCHEMA %[1]s and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %[1]s to it", set.Schema)
 	case err != nil:
 		return fmt.Errorf("compensate.postgres.dsn: %w", err)
 	case version == 0:
@@ -65,7 +67,35 @@ func Preflight(ctx context.Context, cfg config.Config) error {
 	case version < set.Latest():
 		return fmt.Errorf("the tables of the compensation service are at version %d, this newswire needs %d: run newswire migrate", version, set.Latest())
 	}
-	return set.NotNewer(version)
+	if err := set.NotNewer(version); err != nil {
+		return err
+	}
+	return rights(asked, conn, set.Schema)
+}
+
+// forbidden tells whether the server has refused a right.
+func forbidden(err error) bool {
+	var said *pgconn.PgError
+	return errors.As(err, &said) && said.Code == "42501" // insufficient_privilege
+}
+
+// rights names the tables that the role may not work on: it would fail at the
+// first record.
+func rights(ctx context.Context, conn *pgx.Conn, schema string) error {
+	rows, err := conn.Query(ctx, `SELECT relname FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind = 'r' AND relname <> 'versions'
+		AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT') AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))
+		ORDER BY relname`, schema)
+	if err != nil {
+		return fmt.Errorf("ask for the rights on schema %s: %w", schema, err)
+	}
+	lacking, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("ask for the rights on schema %s: %w", schema, err)
+	}
+	if len(lacking) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the role of compensate.postgres.dsn may not read and write %s of schema %s: have their owner GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %[2]s to it", strings.Join(lacking, ", "), schema)
 }
 
 // preflightPatience is how long a server is asked before it counts as away.
