@@ -95,15 +95,24 @@ type transaction struct {
 	ended map[Ended]int
 }
 
-// transaction runs f in one. The server ends it when this process does not go on
-// with it for a lease: a process that was stopped must not keep its locks.
+// transaction runs f in one, again where it met another's and was the one to
+// yield. The server ends it when this process does not go on with it for a lease: a
+// process that was stopped must not keep its locks.
 func (s *Store) transaction(ctx context.Context, f func(*transaction) error) error {
 	begin := fmt.Sprintf("BEGIN; SET LOCAL idle_in_transaction_session_timeout = %d", s.lease.Milliseconds())
-	one := &transaction{ended: make(map[Ended]int)}
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error {
-		one.Tx = tx
-		return f(one)
-	})
+	var one *transaction
+	var err error
+	for range mostYields {
+		one = &transaction{ended: make(map[Ended]int)}
+		err = pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error {
+			one.Tx = tx
+			return f(one)
+		})
+		var said *pgconn.PgError
+		if !errors.As(err, &said) || said.Code != "40P01" { // deadlock_detected
+			break
+		}
+	}
 	if err != nil || s.ended == nil {
 		return err
 	}
@@ -112,6 +121,9 @@ func (s *Store) transaction(ctx context.Context, f func(*transaction) error) err
 	}
 	return nil
 }
+
+// mostYields is how often a transaction yields to others before that is a fault.
+const mostYields = 5
 
 // Close ends every connection, behind Run.
 func (s *Store) Close() { s.pool.Close() }
