@@ -75,6 +75,7 @@ func (e *engine) run(ctx context.Context) error {
 
 	<-ctx.Done()
 	e.log.Info("stopping")
+	gate.stop()   // readers are told in time, whatever keeps those before it
 	sender.stop() // it may take a while to hear from Kafka; nothing waits for it
 	watch.end()
 	retention.end()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -260,6 +261,22 @@ func (e *Engine) AwaitExit() {
 	}
 	if e.child.err != nil {
 		e.t.Errorf("the engine's end: %v, want exit code 0", e.child.err)
+	}
+	e.inspect()
+}
+
+// AwaitDeath waits until the process has been ended by the signal that it was
+// sent, in whatever state it was.
+func (e *Engine) AwaitDeath(by syscall.Signal) {
+	e.t.Helper()
+	select {
+	case <-e.child.done:
+	case <-time.After(Patience):
+		e.t.Fatalf("the engine did not end within %s of the signal", Patience)
+	}
+	var exit *exec.ExitError
+	if !errors.As(e.child.err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != by {
+		e.t.Errorf("the engine's end: %v, want it ended by the signal: %v", e.child.err, by)
 	}
 	e.inspect()
 }
