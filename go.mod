@@ -10,11 +10,14 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/klauspost/compress v1.20.3
 	github.com/prometheus/client_golang v1.25.0
+	github.com/robertkrimen/otto v0.5.1
 	github.com/segmentio/kafka-go v0.4.51
 	github.com/spf13/cobra v1.10.2
 	github.com/twmb/franz-go/pkg/kfake v0.0.0-20260918054303-01f206a7e32c
 	go.uber.org/goleak v1.3.0
 )
+
+require gopkg.in/sourcemap.v1 v1.0.5 // indirect
 
 require (
 	github.com/RoaringBitmap/roaring/v2 v2.30.0

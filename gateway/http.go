@@ -39,6 +39,7 @@ func (g *Gateway) Handler() http.Handler {
 	})
 	for path, script := range map[string][]byte{
 		"/newswire.js": browser.Script, "/newswire-push.js": browser.Push, "/newswire-sw.js": browser.Worker,
+		"/newswire-poll.js": browser.Poll,
 	} {
 		mux.Handle("GET "+path, serveScript(script))
 	}

@@ -1,5 +1,5 @@
-// Package browser holds what a site's pages load: the client /newswire.js, and
-// for Web Push the module /newswire-push.js with its service worker
+// Package browser holds what a site's pages load: the client /newswire.js, for old
+// browsers the script /newswire-poll.js, and for Web Push the module /newswire-push.js with its service worker
 // /newswire-sw.js. They are served as they were written.
 package browser
 
@@ -15,6 +15,12 @@ var Script []byte
 //
 //go:embed newswire-push.js
 var Push []byte
+
+// Poll is the source of the script that polls, for browsers that know neither
+// WebSocket nor modules. Nobody changes it.
+//
+//go:embed newswire-poll.js
+var Poll []byte
 
 // Worker is the source of the service worker that shows what is pushed. Nobody
 // changes it.

@@ -8,9 +8,19 @@ import (
 	"github.com/chromedp/cdproto/backgroundservice"
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/serviceworker"
 	"github.com/chromedp/chromedp"
 )
+
+// Before runs JavaScript in each document that the tab loads from now on, before
+// any script of its own.
+func (tab *Tab) Before(js string) {
+	tab.t.Helper()
+	Run(tab, func(ctx context.Context, t *chromedp.Target) (page.AddScriptToEvaluateOnNewDocumentResult, error) {
+		return cdp.Call(ctx, t, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: js})
+	})
+}
 
 // Permit lets pages of the origin show notifications.
 func (tab *Tab) Permit(origin string) {

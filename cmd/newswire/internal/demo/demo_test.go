@@ -286,6 +286,38 @@ func kcat(t *testing.T, r *running) {
 	}
 }
 
+// TestAnOldBrowserPolls takes away from a browser what old ones do not have.
+func TestAnOldBrowserPolls(t *testing.T) {
+	r := start(t, Options{Dir: ground(t)})
+	editor := browsertest.Open(t)
+	editor.Load(r.page)
+	until(t, editor, allOnline)
+	old := editor.Beside()
+	old.Resize(800, 500)
+	old.Before("delete window.WebSocket; delete window.fetch; delete window.EventSource; delete window.Worker; delete navigator.sendBeacon")
+	old.Load(strings.TrimSuffix(r.page, "/") + "/demo/old.html")
+	if browsertest.Eval[bool](old, `"WebSocket" in window || "fetch" in window`) {
+		t.Error("it is no old browser")
+	}
+	rows := func(want ...string) string {
+		quoted, _ := json.Marshal(strings.Join(want, "|"))
+		return `[...document.querySelectorAll("#news li")].map((li) => li.className + " " + li.innerText.trim()).join("|") === ` + string(quoted)
+	}
+	old.Do(`document.getElementById("begin").click()`)
+	// It polls once its tags are in effect.
+	until(t, old, `performance.getEntriesByType("resource").some((e) => e.name.includes("/v1/poll"))`)
+	save(editor, "Tram line 9 opens", "tech, city")
+	until(t, old, rows("publish Tram line 9 openstech, city"))
+	save(editor, "Stadium vote", "sport") // not its news
+	save(editor, "A <b>second</b> line", "city")
+	until(t, old, rows("publish A <b>second</b> linecity", "publish Tram line 9 openstech, city"))
+	old.Load(strings.TrimSuffix(r.page, "/") + "/demo/old.html")
+	old.Do(`document.getElementById("begin").click()`)
+	save(editor, "After a reload", "tech")
+	until(t, old, rows("publish After a reloadtech")) // what was shown before was read
+	keepScreenshot(t, old)
+}
+
 // keepScreenshot writes what the page looks like to where it is asked to.
 func keepScreenshot(t *testing.T, tab *browsertest.Tab) {
 	t.Helper()

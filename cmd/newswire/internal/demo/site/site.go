@@ -92,6 +92,9 @@ var pages = map[string]string{
 	"/demo/reader.js":  "reader.js",
 	"/demo/offline.js": "offline.js",
 	"/demo/phones.js":  "phones.js",
+	"/demo/old.html":   "old.html",
+	"/demo/old.js":     "old.js",
+	"/demo/old.css":    "old.css",
 }
 
 // ServeHTTP serves the page and what it asks for.
