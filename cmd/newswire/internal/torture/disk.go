@@ -24,15 +24,16 @@ type disk struct {
 	cuts    int
 }
 
-// newDisk makes the engine's journal lie on a disk of its own. The test is
-// skipped, loudly, where that is not possible.
-func newDisk(t *testing.T, e *harness.Engine) *disk {
+// newDisk makes a disk that is there for longer than an engine which is
+// configured behind it. The test is skipped, loudly, where that is not possible.
+func newDisk(t *testing.T) *disk {
 	t.Helper()
 	const skipped = "SKIPPED, the promise \"nothing confirmed is lost with the machine\" is NOT tested: "
 	if os.Getuid() != 0 {
 		t.Skip(skipped + "mounting a disk image needs root")
 	}
-	d := &disk{t: t, image: filepath.Join(t.TempDir(), "image"), at: filepath.Join(e.Dir, "disk")}
+	dir := t.TempDir()
+	d := &disk{t: t, image: filepath.Join(dir, "image"), at: filepath.Join(dir, "disk")}
 	err := errors.Join(os.WriteFile(d.image, nil, 0o600), os.Truncate(d.image, 4<<30), os.Mkdir(d.at, 0o700))
 	if err == nil {
 		err = tool("mkfs.ext4", "-q", "-F", d.image)
@@ -44,10 +45,16 @@ func newDisk(t *testing.T, e *harness.Engine) *disk {
 		t.Skip(skipped + err.Error())
 	}
 	t.Cleanup(d.unmount)
-	if err := errors.Join(os.Mkdir(filepath.Join(d.at, "journal"), 0o700), os.Symlink(filepath.Join("disk", "journal"), e.JournalDir())); err != nil {
-		t.Fatal(err)
-	}
 	return d
+}
+
+// carry lets the engine's journal lie on the disk.
+func (d *disk) carry(e *harness.Engine) {
+	d.t.Helper()
+	dir := filepath.Join(d.at, "journal")
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Symlink(dir, e.JournalDir())); err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 // mount mounts the image. A long commit interval keeps ext4 from syncing what

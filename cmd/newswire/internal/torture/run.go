@@ -144,12 +144,15 @@ func start(t *testing.T, p Plan) *run {
 	r.db = pgtest.New(t, pgtest.On(server), pgtest.WithSchema(schema), pgtest.WithPublication("FOR TABLE articles"))
 	r.witness = newWitness(r.db)
 	r.kafka = kafkatest.New(t, kfake.SeedTopics(4, harness.OfflineTopic, harness.CancelledTopic))
+	if p.Disk {
+		r.disk = newDisk(t)
+	}
 	r.engine = harness.Configure(t, harness.Options{
 		DB: r.db, AckTimeout: ackTimeout, Brokers: r.kafka.Addrs,
 		Env: []string{tables, fmt.Sprintf("NEWSWIRE_ACK_RETRIES=%d", retries), "NEWSWIRE_ACK_BACKOFF=1"},
 	})
 	if p.Disk {
-		r.disk = newDisk(t, r.engine)
+		r.disk.carry(r.engine)
 	}
 	r.launch()
 	r.engine.AwaitReady()
