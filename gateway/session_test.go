@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -185,6 +186,42 @@ func TestSessionsOverTLS(t *testing.T) {
 	if conn, _, err := old.Dial(r.url("wss", "/v1/ws"), nil); err == nil {
 		conn.Close()
 		t.Error("TLS 1.1 is spoken")
+	}
+}
+
+// A certificate is replaced under running sessions: they go on, and who comes
+// next is shown the new one.
+func TestSessionsOutliveTheirCertificate(t *testing.T) {
+	t.Parallel()
+	certFile, keyFile, before := selfSigned(t)
+	r := newRig(t, func(s *settings) { s.CertFile, s.KeyFile = certFile, keyFile })
+	join := func(pool *x509.CertPool) (*gatewaytest.Reader, error) {
+		c, _, err := gatewaytest.TryDial(t, gatewaytest.Options{
+			URL: r.url("wss", "/v1/ws"), Token: r.token("u1", nil), Follow: []string{"tech"}, TLS: &tls.Config{RootCAs: pool},
+		})
+		return c, err
+	}
+	first, err := join(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Welcome()
+	nextCert, nextKey, after := selfSigned(t)
+	if err := errors.Join(os.Rename(nextCert, certFile), os.Rename(nextKey, keyFile)); err != nil {
+		t.Fatal(err)
+	}
+	var second *gatewaytest.Reader
+	r.eventually("the new certificate is shown", func() bool {
+		second, err = join(after)
+		return err == nil
+	})
+	second.Welcome()
+	if _, err := join(before); err == nil {
+		t.Error("the old certificate is still shown")
+	}
+	id := r.publish(1, "tech")[0]
+	for _, c := range []*gatewaytest.Reader{first, second} {
+		c.Until("the message", func(f gatewaytest.Frame) bool { return f.ID == id })
 	}
 }
 

@@ -18,6 +18,10 @@ import (
 	"newswire/ack/compensate/store"
 )
 
+// ErrUnavailable is Verify's answer while the keys that it checks with cannot be
+// had: the same token may be good later.
+var ErrUnavailable = errors.New("tokens cannot be checked at the moment")
+
 // Config says where records come from, where devices and receipts are kept, and
 // how readers are reached.
 type Config struct {
@@ -30,7 +34,7 @@ type Config struct {
 	Listen  string                             // devices API; required
 	Admin   string                             // health, metrics and status; required
 	Origins []string                           // pages that may call the devices API
-	Verify  func(token string) (Caller, error) // whose token it is; required
+	Verify  func(token string) (Caller, error) // whose token it is; ErrUnavailable while nobody can say; required
 	Follow  func(ctx context.Context) error    // keeps Verify's keys up to date while the service runs; nil: nothing does
 	TLS     *tls.Config                        // of Listen; nil: plain
 

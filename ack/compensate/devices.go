@@ -67,6 +67,11 @@ func (a *api) known(serve func(w http.ResponseWriter, r *http.Request, reader st
 	return func(w http.ResponseWriter, r *http.Request) {
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		caller, err := a.s.cfg.Verify(token)
+		if errors.Is(err, ErrUnavailable) {
+			w.Header().Set("Retry-After", "1")
+			problem(w, http.StatusServiceUnavailable, "unavailable", err.Error())
+			return
+		}
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			problem(w, http.StatusUnauthorized, "unauthorized", err.Error())

@@ -38,6 +38,7 @@ func TestDevicesAreTheReadersOwn(t *testing.T) {
 		code                string
 	}{
 		"no token":          {"GET", "/v1/devices", "", nil, 401, "unauthorized"},
+		"no keys yet":       {"GET", "/v1/devices", "later", nil, 503, "unavailable"},
 		"token in URL":      {"GET", "/v1/devices?token=u1", "", nil, 400, "token_in_url"},
 		"another's":         {"GET", "/v1/devices?reader=u2", "u1", nil, 403, "forbidden"},
 		"put another's":     {"PUT", "/v1/devices?reader=u2", "u1", body(nil), 403, "forbidden"},

@@ -185,6 +185,9 @@ func (g *ground) config(channels map[string]channel.Channel) Config {
 			if reader, ok := strings.CutPrefix(token, "backend"); ok {
 				return Caller{Reader: reader, Backend: true}, nil
 			}
+			if token == "later" {
+				return Caller{}, ErrUnavailable
+			}
 			if token == "" {
 				return Caller{}, fmt.Errorf("token is missing")
 			}

@@ -156,6 +156,9 @@ func Config(cfg config.Config, log *slog.Logger, more map[string]channel.Channel
 		Listen: m.Listen, Admin: m.Admin, Origins: cfg.Gateway.Origins, TLS: over,
 		Verify: func(token string) (compensate.Caller, error) {
 			holder, err := verifier.Verify(context.Background(), token)
+			if errors.Is(err, tokens.ErrUnavailable) {
+				err = compensate.ErrUnavailable
+			}
 			return compensate.Caller{Reader: holder.Reader, Backend: holder.Role == tokens.RoleBackend}, err
 		},
 		Follow:  follower(verifier, pair),
