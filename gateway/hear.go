@@ -162,6 +162,10 @@ func (g *Gateway) listen(s *session, e *ears) {
 		if !e.hasty {
 			e.settle(g)
 		}
+		if len(rest) > 0 && reads > 0 && !g.mayAsk(s) { // a part of a message costs as much as one
+			s.end(endRateLimited, time.Second)
+			s.deaf, rest = true, nil
+		}
 		data = e.load(rest)
 		var n int
 		if err = errWait; !drained {

@@ -19,8 +19,9 @@ var (
 )
 
 // mostHeld bounds what is held of a frame in pieces, headers included, however
-// small the pieces.
-const mostHeld = 4 * maxFrame
+// small the pieces: a thousand of them, for what is held is looked at each time
+// that more comes.
+const mostHeld = maxFrame + 8<<10
 
 // header is the beginning of a client's frame (RFC 6455 §5.2).
 type header struct {
