@@ -3,8 +3,6 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,19 +45,6 @@ func (g *Gateway) Handler() http.Handler {
 		mux.Handle("/", g.cfg.Site)
 	}
 	return g.guard(mux)
-}
-
-// serveScript gives a script, or says that it is unchanged.
-func serveScript(script []byte) http.Handler {
-	sum := sha256.Sum256(script)
-	etag := `"` + hex.EncodeToString(sum[:8]) + `"`
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer limitAnswer(w)()
-		w.Header().Set("ETag", etag)
-		w.Header().Set("Cache-Control", "no-cache")
-		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(script))
-	})
 }
 
 // guard refuses tokens in URLs, which end up in logs, and answers browsers of

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -196,6 +198,41 @@ func TestScriptsHaveAnETag(t *testing.T) {
 		}
 		if got := r.ask("", "GET", path, "", "If-None-Match", `"old"`); got.status != 200 {
 			t.Errorf("%s: an old ETag is answered %d, want 200", path, got.status)
+		}
+	}
+}
+
+func TestScriptsAreCompressedForWhoTakesThat(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for accept, packed := range map[string]bool{
+		"gzip": true, "br, GZIP;q=0.5": true, "deflate, gzip ; q=1.0": true,
+		"identity": false, "gzip;q=0": false, "gzip;q=0.0, br": false, "br, *": false, "gzip;q=x": false,
+	} {
+		got := r.ask("", "GET", "/newswire.js", "", "Accept-Encoding", accept)
+		if encoding := got.header.Get("Content-Encoding"); (encoding == "gzip") != packed || !slices.Contains(got.header.Values("Vary"), "Accept-Encoding") {
+			t.Errorf("Accept-Encoding %q: Content-Encoding %q, Vary %q", accept, encoding, got.header.Values("Vary"))
+		}
+		body := got.body
+		if packed {
+			if len(body) > 8192 {
+				t.Errorf("%d bytes compressed", len(body))
+			}
+			unpacked, err := gzip.NewReader(strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := io.ReadAll(unpacked)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body = string(raw)
+		}
+		if body != string(browser.Script) {
+			t.Errorf("Accept-Encoding %q: the script comes as something else", accept)
+		}
+		if again := r.ask("", "GET", "/newswire.js", "", "Accept-Encoding", accept, "If-None-Match", got.header.Get("ETag")); again.status != 304 {
+			t.Errorf("Accept-Encoding %q: unchanged is answered %d", accept, again.status)
 		}
 	}
 }

@@ -54,7 +54,7 @@ func TestItPollsWhereNoWebSocketGetsThrough(t *testing.T) {
 
 	// The WebSocket is back.
 	p.server.blocked.Store(false)
-	p.Do(`events.length = 0; window.dispatchEvent(new Event("online"))`)
+	p.Do(`window.timeScale = 1; events.length = 0; window.dispatchEvent(new Event("online"))`)
 	s := p.server.accept()
 	if hello := s.welcome(); hello.After != id(2) || hello.Follow != nil {
 		t.Errorf("hello = %+v, want after %s and no sets", hello, id(2))
