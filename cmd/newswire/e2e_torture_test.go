@@ -14,11 +14,11 @@ import (
 func tortured(t *testing.T, faults []torture.Fault, steps, long int) torture.Plan {
 	t.Helper()
 	p := torture.Plan{
-		Seed: uint64(time.Now().UnixNano()), Readers: 8, Pollers: 2, Editors: 3, Most: 300,
-		Pace: 40 * time.Millisecond, Steps: steps, Faults: faults, Quiet: 500 * time.Millisecond,
+		Seed: uint64(time.Now().UnixNano()), Readers: 5, Pollers: 2, Editors: 2, Most: 200,
+		Pace: 100 * time.Millisecond, Steps: steps, Faults: faults, Quiet: 500 * time.Millisecond,
 	}
 	if torture.Long() {
-		p.Readers, p.Pollers, p.Most, p.Steps, p.Quiet = 16, 4, 5000, long, 3*time.Second
+		p.Readers, p.Pollers, p.Editors, p.Pace, p.Most, p.Steps, p.Quiet = 12, 4, 3, 40*time.Millisecond, 5000, long, 3*time.Second
 	}
 	if text := os.Getenv(torture.SeedVariable); text != "" {
 		var err error
@@ -33,7 +33,7 @@ func tortured(t *testing.T, faults []torture.Fault, steps, long int) torture.Pla
 // nothing comes twice after deduplication.
 func TestKillsAtRandomMomentsLoseNothing(t *testing.T) {
 	t.Parallel()
-	p := tortured(t, []torture.Fault{torture.Kill}, 8, 50)
+	p := tortured(t, []torture.Fault{torture.Kill}, 5, 50)
 	p.Quiet = 2 * time.Second
 	torture.Run(t, p)
 }
@@ -54,14 +54,14 @@ func TestKillsAtEveryPointLoseNothing(t *testing.T) {
 // has healed everything comes to an end.
 func TestRandomFaultsHealAndDrain(t *testing.T) {
 	t.Parallel()
-	torture.Run(t, tortured(t, torture.Every, 6, 60))
+	torture.Run(t, tortured(t, torture.Every, 4, 60))
 }
 
 // TestPowerCutsLoseNothing cuts the power of the engine's machine; the server's
 // goes on.
 func TestPowerCutsLoseNothing(t *testing.T) {
 	t.Parallel()
-	p := tortured(t, []torture.Fault{torture.PowerCut}, 3, 20)
+	p := tortured(t, []torture.Fault{torture.PowerCut}, 2, 20)
 	p.Disk, p.Quiet = true, 2*time.Second
 	torture.Run(t, p)
 }

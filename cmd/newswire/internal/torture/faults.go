@@ -21,7 +21,7 @@ import (
 )
 
 // Fault is one kind of misfortune; it strikes, and has healed when strike
-// returns.
+// returns, but that the engine may be dead.
 type Fault struct {
 	Name   string
 	strike func(r *run)
@@ -32,11 +32,14 @@ func (r *run) moment(most time.Duration) time.Duration {
 	return time.Duration(r.random.Int64N(int64(most)))
 }
 
-// back starts the engine again after its violent end. Now and then it is looked
+// back starts the engine again where it has come to its violent end. Now and then it is looked
 // whether the slot is ahead of the journal; not always, for that opens the
 // journal, and mends what the engine is to mend.
 func (r *run) back() {
 	r.t.Helper()
+	if r.engine.Running() {
+		return
+	}
 	if r.random.IntN(4) == 0 {
 		slot, held := r.engine.AtRest(r.db)
 		r.positions = append(r.positions, checker.Position{Slot: slot, Held: held})
@@ -55,21 +58,25 @@ var Kill = Fault{"kill", func(r *run) {
 		r.engine.Kill()
 		r.ended(true)
 	}
-	r.back()
 }}
 
 // Point ends the engine at a named place, at a random pass.
 func Point(name string) Fault {
 	return Fault{"at " + name, func(r *run) {
-		r.engine.Kill()
-		r.ended(true)
-		r.armed = fmt.Sprintf("%s=kill@%d", name, 1+r.random.IntN(40))
+		if r.engine.Running() {
+			r.engine.Kill()
+			r.ended(true)
+		}
+		passes := 40
+		if strings.HasPrefix(name, "offline.") { // a pass is a whole batch
+			passes = 4
+		}
+		r.armed = fmt.Sprintf("%s=kill@%d", name, 1+r.random.IntN(passes))
 		r.launch()
 		if !r.engine.Died(10 * time.Second) {
 			r.engine.Kill() // that place was not passed so often
 		}
 		r.ended(true)
-		r.back()
 	}}
 }
 
@@ -199,7 +206,6 @@ var DiskFails = Fault{"disk fails", func(r *run) {
 	}
 	_ = strace.Wait() // it ends with the engine
 	r.ended(true)
-	r.back()
 }}
 
 // Every kind of fault.
