@@ -19,13 +19,12 @@ func (s *session) catchUp() error {
 			full, through = true, unread[i-1].Seq
 			break
 		}
-		m, kept, err := s.deps.journal.Message(a.Seq)
+		a.Replay = a.Seq <= s.replayed
+		f, err := s.deps.replay(a)
 		if err != nil {
 			return err
 		}
-		if kept {
-			a.Replay = a.Seq <= s.replayed
-			f := messageFrame(m, a)
+		if f != nil { // else it is no longer kept
 			frames, size = append(frames, f), size+len(f.wire)
 		}
 	}

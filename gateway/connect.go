@@ -85,7 +85,7 @@ func (g *Gateway) accept(conn net.Conn, s *session) {
 	if poller == nil {
 		s.turn.take()
 		if s.use() { // else the drain was quicker
-			go g.attend(s, nil)
+			go g.attend(s, readOn)
 		}
 	} else if err := poller.watch(polled, s); err != nil {
 		s.fail(err)

@@ -92,7 +92,7 @@ func (s *session) lose() {
 	s.lingers = uptime() + closeTimeout
 	s.mu.Unlock()
 	if s.turn.take() && s.use() { // else who reads looks once more
-		go s.gateway.attend(s, nil)
+		go s.gateway.attend(s, readOn)
 	}
 }
 

@@ -112,6 +112,7 @@ type deps struct {
 
 	writeTimeout time.Duration // for each write to a socket
 	behind       *behind
+	replays      replays
 }
 
 // Gateway serves readers.

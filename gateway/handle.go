@@ -37,11 +37,11 @@ func (g *Gateway) handle(s *session, e *ears, raw []byte) (work func(context.Con
 		return g.handleAck(s, e, ack)
 	}
 	frame := slices.Clone(raw)
-	return func(ctx context.Context) { g.obey(ctx, s, e, frame) }
+	return func(ctx context.Context) { g.obey(ctx, s, frame) }
 }
 
 // obey acts on a frame that may be anything.
-func (g *Gateway) obey(ctx context.Context, s *session, e *ears, raw []byte) {
+func (g *Gateway) obey(ctx context.Context, s *session, raw []byte) {
 	var f clientFrame
 	var mistyped *json.UnmarshalTypeError // what else stands in the frame is decoded
 	err := json.Unmarshal(raw, &f)

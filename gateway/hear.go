@@ -91,28 +91,34 @@ const maxThrown = 1 << 20
 
 // hear reads a session of which the poller says that something has come.
 func (g *Gateway) hear(s *session, e *ears) {
-	if s.turn.take() {
-		if s.use() {
-			g.listen(s, e)
-		} // else it is over, and its turn nobody's
+	if !s.turn.take() || !s.use() { // who is over needs no turn
+		return
+	}
+	if work := g.listen(s, e); work != nil {
+		go g.attend(s, work)
 	}
 }
 
 // attend reads a session on a goroutine of its own, behind work; it ends the
 // turn, and the use, that it was started with.
 func (g *Gateway) attend(s *session, work func(context.Context)) {
-	var e *ears
 	if s.link.waits() {
-		e = newEars(leastInput)
-	} else {
-		e = spareEars.Get().(*ears)
-		defer spareEars.Put(e)
+		for e := newEars(leastInput); work != nil; {
+			g.work(s, work)
+			work = g.listen(s, e)
+		}
+		return
 	}
-	if work != nil {
-		g.work(s, work)
+	for work != nil {
+		g.work(s, work) // without ears: thousands may wait for the journal at once
+		e := spareEars.Get().(*ears)
+		work = g.listen(s, e)
+		spareEars.Put(e)
 	}
-	g.listen(s, e)
 }
+
+// readOn is the work of a session that is only to be read.
+func readOn(context.Context) {}
 
 // work does what a frame asks for, under a context that ends with the session.
 func (g *Gateway) work(s *session, work func(context.Context)) {
@@ -124,15 +130,23 @@ func (g *Gateway) work(s *session, work func(context.Context)) {
 		stop()
 	}
 	s.mu.Unlock()
-	work(ctx)
+	if s.link.waits() { // on a stack of its own: that of the goroutine that waits stays small
+		done := make(chan struct{})
+		go func() { defer close(done); work(ctx) }()
+		<-done
+	} else {
+		work(ctx)
+	}
 	s.mu.Lock()
 	s.stop = nil
 	s.mu.Unlock()
 }
 
 // listen acts on what a session's client says until there is no more, or the
-// connection ends. The caller has the turn and a use, which it ends.
-func (g *Gateway) listen(s *session, e *ears) {
+// connection ends: then it ends the turn and the use that the caller has. Or it
+// gives back what is to be done before the rest is read, and the caller has both
+// still.
+func (g *Gateway) listen(s *session, e *ears) (work func(context.Context)) {
 	data := e.load(s.held)
 	s.held = nil
 	drained := false // as far as is known without asking
@@ -143,21 +157,13 @@ func (g *Gateway) listen(s *session, e *ears) {
 			s.cannotRead(err)
 			rest = nil
 		}
+		if work == nil && e.hasty && reads >= hastyReads {
+			work = readOn
+		}
 		if work != nil {
 			e.settle(g)
-			if e.hasty {
-				s.held = keep(rest)
-				go g.attend(s, work)
-				return
-			}
-			g.work(s, work)
-			data = rest
-			continue
-		}
-		if e.hasty && reads >= hastyReads {
 			s.held = keep(rest)
-			go g.attend(s, nil)
-			return
+			return work
 		}
 		if !e.hasty {
 			e.settle(g)
@@ -177,13 +183,13 @@ func (g *Gateway) listen(s *session, e *ears) {
 			s.held = keep(data)
 			if s.turn.give() {
 				s.done()
-				return
+				return nil
 			}
 			s.held, drained = nil, false
 		case err != nil:
 			s.drop(endLost)
 			s.done()
-			return
+			return nil
 		case s.deaf:
 			if s.thrown += n; s.thrown > maxThrown {
 				s.drop(endLost)

@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"newswire/fanout/journal"
 	"newswire/gateway/gatewaytest"
 )
 
@@ -139,5 +141,38 @@ func TestStallingSessionsGetEverythingOnceInOrder(t *testing.T) {
 			}
 		}
 		pauses.Wait()
+	}
+}
+
+// Sessions that missed the same messages are written the same frames.
+func TestReplaysAreEncodedOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for i := range 3 {
+		r.join(fmt.Sprint("u", i), gatewaytest.Options{Follow: []string{"tech"}}).Close()
+	}
+	r.eventually("all have left", func() bool { return r.pools.Count() == 0 })
+	ids := r.publish(10, "tech")
+	r.routed()
+	kept := &r.pools.deps.replays
+	var first map[journal.Attempt]*frame
+	for i := range 3 {
+		c := r.join(fmt.Sprint("u", i), gatewaytest.Options{})
+		c.WaitMessages(len(ids))
+		if !slices.Equal(c.IDs(), ids) {
+			t.Errorf("session %d got %v, want %v", i, c.IDs(), ids)
+		}
+		kept.mu.Lock()
+		if i == 0 {
+			first = maps.Clone(kept.frames)
+		}
+		if len(first) != len(ids) || !maps.Equal(kept.frames, first) {
+			t.Errorf("behind session %d there are %d frames, want the %d that the first one was written", i, len(kept.frames), len(ids))
+		}
+		kept.mu.Unlock()
+	}
+	full := replays{frames: first, size: mostReplays + 1}
+	if full.put(messageFrame(&journal.Message{}, journal.Attempt{Seq: 99, N: 1})); len(full.frames) != 1 {
+		t.Errorf("%d frames are kept beyond the bound, want the last one", len(full.frames))
 	}
 }
