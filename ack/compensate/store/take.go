@@ -96,8 +96,8 @@ const takeSQL = `
 WITH due AS MATERIALIZED (
 	SELECT d.reader, d.due, d.seq FROM newswire_compensate.deliveries d
 	WHERE d.channel = $1 AND d.state = 'waiting' AND d.due <= now()
-	AND NOT EXISTS (SELECT FROM newswire_compensate.deliveries b
-		WHERE b.reader = d.reader AND b.channel = $1 AND b.state IN ('taken', 'claimed'))
+	AND (SELECT true FROM newswire_compensate.deliveries b
+		WHERE b.reader = d.reader AND b.channel = $1 AND b.state IN ('taken', 'claimed') LIMIT 1) IS NULL
 	ORDER BY d.due, d.seq LIMIT $2
 ), chosen AS MATERIALIZED (
 	SELECT reader FROM due GROUP BY reader ORDER BY min(due), min(seq) LIMIT $3
