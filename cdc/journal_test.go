@@ -208,7 +208,9 @@ func (j *memJournal) Rows(prefix []byte, each func(key, state []byte) error) err
 func (j *memJournal) FillRows(_ context.Context, rows func(yield func(journal.Row) bool)) error {
 	for r := range rows {
 		j.mu.Lock()
-		j.rows[string(r.Key)] = r.State
+		if j.rows[string(r.Key)] = r.State; r.State == nil {
+			delete(j.rows, string(r.Key))
+		}
 		j.mu.Unlock()
 	}
 	return nil
