@@ -3,6 +3,7 @@ package cdc
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 
@@ -27,12 +28,21 @@ type event struct {
 // read is being decoded.
 const handOver = 256
 
+// In a flood the socket is left alone while there is work to do: a server
+// whose every packet wakes its reader spends as much on that as on the packet.
+const (
+	floodFrom = 16                   // events since the socket was read before
+	leftAlone = 5 * time.Millisecond // at most: a socket's buffer is full by then
+)
+
 // inbox hands events from one goroutine to another, as many at a time as there
 // are: what comes one by one is not delayed, and a flood costs one hand-over
 // for hundreds of rows.
 type inbox struct {
 	filled chan struct{} // holds a token while there may be events
 	room   chan struct{} // holds a token when room may have come
+	idle   chan struct{} // holds a token when all was done that was put
+	added  int           // since flush; owned by the one who adds
 
 	mu     sync.Mutex // guards the rest
 	events []event
@@ -40,12 +50,12 @@ type inbox struct {
 }
 
 func newInbox() *inbox {
-	return &inbox{filled: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	return &inbox{filled: make(chan struct{}, 1), room: make(chan struct{}, 1), idle: make(chan struct{}, 1)}
 }
 
-// put adds an event, and waits before while there are too many. One goroutine
-// puts; it calls flush when it has no more for now.
-func (b *inbox) put(ctx context.Context, e event) error {
+// add adds an event, and waits before while there are too many. One goroutine
+// adds; it calls flush when it has no more for now.
+func (b *inbox) add(ctx context.Context, e event) error {
 	for {
 		b.mu.Lock()
 		if len(b.events) < inboxEvents && b.bytes < inboxBytes {
@@ -60,6 +70,11 @@ func (b *inbox) put(ctx context.Context, e event) error {
 		}
 	}
 	defer b.mu.Unlock()
+	b.added++
+	select {
+	case <-b.idle:
+	default:
+	}
 	b.events = append(b.events, e)
 	b.bytes += e.bytes
 	if len(b.events)%handOver == 0 {
@@ -68,12 +83,31 @@ func (b *inbox) put(ctx context.Context, e event) error {
 	return nil
 }
 
-// flush hands over what was put.
+// flush hands over what was added. In a flood it waits a while until it is done.
 func (b *inbox) flush() {
+	added := b.added
+	b.added = 0
+	if added == 0 {
+		return
+	}
+	signal(b.filled)
+	if added < floodFrom {
+		return
+	}
+	timer := time.NewTimer(leftAlone)
+	defer timer.Stop()
+	select {
+	case <-b.idle:
+	case <-timer.C:
+	}
+}
+
+// rest tells that what was taken is done.
+func (b *inbox) rest() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.events) > 0 {
-		signal(b.filled)
+	if len(b.events) == 0 {
+		signal(b.idle)
 	}
 }
 

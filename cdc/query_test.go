@@ -173,6 +173,9 @@ func TestLinkChangesCorrectTheArticle(t *testing.T) {
 		t.Errorf("an article that changed itself has the ordinal %d of its link", one[0].ID.Ordinal)
 	}
 	s.step(t, `UPDATE articles_tags SET position = 7 WHERE article_id = 3 AND tag_id = 3`, want{correct, `{"id":3}`, "tech,sport", ""})
+	s.step(t, `UPDATE tags SET name = 'science' WHERE name = 'tech'`) // no link: what the README says corrects them
+	s.step(t, `UPDATE articles_tags SET tag_id = tag_id WHERE tag_id = (SELECT id FROM tags WHERE name = 'science')`, want{correct, `{"id":3}`, "science,sport", "tech"})
+	s.step(t, `UPDATE tags SET name = 'tech' WHERE name = 'science'; UPDATE articles_tags SET tag_id = tag_id WHERE tag_id = 1`, want{correct, `{"id":3}`, "tech,sport", "science"})
 	s.step(t, `INSERT INTO articles_tags VALUES (99, 1)`) // of no article
 	s.step(t, `INSERT INTO articles (id, status) VALUES (4, 'x'); DELETE FROM articles WHERE id = 4`)
 	s.step(t, `TRUNCATE articles_tags`, want{correct, `{"id":2}`, "general", "ai,sport"}, want{correct, `{"id":3}`, "general", "tech,sport"})

@@ -43,7 +43,7 @@ type stream struct {
 	interval time.Duration  // longest time without a status update; fixed
 	silence  time.Duration  // of the server, after which it counts as gone; fixed
 
-	inbox    *inbox        // receive puts, and flushes as it reads conn; apply takes
+	inbox    *inbox        // receive adds, and flushes as it reads conn; apply takes
 	replyNow chan struct{} // receive pokes, report receives; never closed
 	heard    atomic.Int64  // when receive last read something, Unix nanoseconds
 	decoder  decoder       // owned by receive
@@ -122,7 +122,7 @@ func (s *stream) receive(ctx context.Context) error {
 			continue
 		}
 		fault.Point(fault.Decoded)
-		if err := s.inbox.put(ctx, e); err != nil {
+		if err := s.inbox.add(ctx, e); err != nil {
 			return err
 		}
 	}
@@ -179,6 +179,7 @@ func (s *stream) apply(ctx context.Context) error {
 	var events []event
 	for {
 		s.pace.busy.Store(false)
+		s.inbox.rest()
 		select {
 		case <-s.inbox.filled:
 			events = s.inbox.take(events)
