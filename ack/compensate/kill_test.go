@@ -316,7 +316,7 @@ func TestKilledAtEveryPointSendsNothingTwice(t *testing.T) {
 func TestTheOtherInstanceTakesOver(t *testing.T) {
 	g := newGround(t)
 	p := newProviders(t)
-	n := amount("NEWSWIRE_TEST_TAKEOVER_RECORDS", 4_000)
+	n := amount("NEWSWIRE_TEST_TAKEOVER_RECORDS", 2_000)
 	const readers = 200
 	g.phones(readers)
 	first, second := startInstance(t, g.spec(p)), startInstance(t, g.spec(p))

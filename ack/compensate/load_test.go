@@ -34,7 +34,7 @@ func TestABacklogTakesNoMemory(t *testing.T) {
 	g := newGround(t)
 	p := newProviders(t)
 	p.fail(true)
-	n := amount("NEWSWIRE_TEST_BACKLOG", 12_000)
+	n := amount("NEWSWIRE_TEST_BACKLOG", 5_000)
 	const readers = 500
 	g.phones(readers)
 	spec := g.spec(p)
@@ -65,7 +65,7 @@ func TestABacklogTakesNoMemory(t *testing.T) {
 func TestThroughputToAFastWebhook(t *testing.T) {
 	g := newGround(t)
 	p := newProviders(t)
-	n := amount("NEWSWIRE_TEST_THROUGHPUT_RECORDS", 10_000)
+	n := amount("NEWSWIRE_TEST_THROUGHPUT_RECORDS", 3_000)
 	g.load(1, n, 1000) // no telephones: the webhook alone
 	begin := time.Now()
 	startInstance(t, g.spec(p))
