@@ -189,13 +189,22 @@ func (r *rig) commit(data string, tags ...string) string {
 	return id.String()
 }
 
-// routed waits until everything in the journal is with the pools.
+// routed waits until everything in the journal is with the sessions.
 func (r *rig) routed() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := r.router.WaitRouted(ctx, r.journal.Head()); err != nil {
 		r.t.Fatalf("wait for the router: %v", err)
+	}
+	for _, p := range r.pools.pools {
+		reached := make(chan struct{})
+		p.work <- func(*pool) { close(reached) }
+		select {
+		case <-reached:
+		case <-ctx.Done():
+			r.t.Fatal("a pool stands still")
+		}
 	}
 }
 
