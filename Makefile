@@ -49,6 +49,7 @@ bench: build ## what the engine costs editors, how fast it drains a backlog, wha
 	./bin/newswire bench editors --rate 100
 	./bin/newswire bench drain
 	./bin/newswire bench latency
+	./bin/newswire bench flood
 	./bin/newswire bench fanout
 	./bin/newswire bench fanout --curve --for 4s
 	./bin/newswire bench fanout --reconnect --readers 10000

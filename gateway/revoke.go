@@ -273,9 +273,13 @@ func (g *Gateway) Revoke(ctx context.Context, r Revocation) (made Revocation, en
 			ended++
 		}
 	}
-	g.log.Info("tokens revoked", "token_id", made.TokenID, "reader", made.Reader, "issued_before", made.IssuedBefore,
-		"expires", made.Expires, "sessions_ended", ended, "err", err)
-	return made, ended, err
+	log := g.log.With("token_id", made.TokenID, "reader", made.Reader, "issued_before", made.IssuedBefore, "expires", made.Expires, "sessions_ended", ended)
+	if err != nil {
+		log.Error("tokens revoked until the next start only", "err", err)
+		return made, ended, fmt.Errorf("keep a revocation: %w", err)
+	}
+	log.Info("tokens revoked")
+	return made, ended, nil
 }
 
 // endRevoked ends a session whose token is refused by now. Who attaches a
@@ -296,10 +300,13 @@ func (g *Gateway) Unrevoke(ctx context.Context, r Revocation) (bool, error) {
 		return false, err
 	}
 	found, err := g.revoked.drop(ctx, r)
-	if found {
-		g.log.Info("revocation taken back", "token_id", r.TokenID, "reader", r.Reader, "err", err)
+	if err != nil {
+		return found, fmt.Errorf("take a revocation back: %w", err)
 	}
-	return found, err
+	if found {
+		g.log.Info("revocation taken back", "token_id", r.TokenID, "reader", r.Reader)
+	}
+	return found, nil
 }
 
 // Revocations gives those in force.
