@@ -29,7 +29,7 @@ test: lint ## vet, staticcheck and all tests under the race detector; installs P
 	@.ci/install postgresql chromium fonts kcat nginx node compiler
 	$(GO) test -race -timeout $(TESTTIMEOUT) ./...
 
-torture: ## long runs under random load and faults, many seeds; ROUNDS (3) of each, SEED=… replays one; takes an hour, and root for the power cuts
+torture: ## long runs under random load and faults, many seeds; ROUNDS (3) of each, SEED=… replays one, STEPS=… faults; takes hours, and root for the power cuts
 	@.ci/install postgresql
 	TORTURE=1 $(GO) test -timeout 6h -count=$(ROUNDS) -v -run '^Test(Kills|RandomFaults|PowerCut|SlowDisk|DiskThatFails)' ./cmd/newswire
 	TORTURE=1 $(GO) test -timeout 6h -count=1 -run 'AsInTheModel|AsItsModel|Race' ./ack ./fanout ./fanout/journal -rapid.checks=5000

@@ -20,12 +20,19 @@ func tortured(t *testing.T, faults []torture.Fault, steps, long int) torture.Pla
 	if torture.Long() {
 		p.Readers, p.Pollers, p.Editors, p.Pace, p.Most, p.Steps, p.Quiet = 12, 4, 3, 40*time.Millisecond, 5000, long, 3*time.Second
 	}
-	if text := os.Getenv(torture.SeedVariable); text != "" {
-		var err error
-		if p.Seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("%s: %v", torture.SeedVariable, err)
+	number := func(variable string, otherwise uint64) uint64 {
+		text := os.Getenv(variable)
+		if text == "" {
+			return otherwise
 		}
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", variable, err)
+		}
+		return n
 	}
+	p.Seed = number(torture.SeedVariable, p.Seed)
+	p.Steps = int(number(torture.StepsVariable, uint64(p.Steps)))
 	return p
 }
 

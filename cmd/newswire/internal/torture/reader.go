@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -312,7 +313,10 @@ func (s *session) await(from <-chan answer) (answer, error) {
 		}
 		return a, nil
 	case <-time.After(patience):
-		s.r.broken("reader %s: no answer within %s", s.r.name, patience)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.r.broken("reader %s: no answer within %s on a connection of %s, which goes on; open are %q; %d messages came; %d pongs are due",
+			s.r.name, patience, s.conn.LocalAddr(), slices.Collect(maps.Keys(s.answers)), len(s.frames), len(s.unheard))
 		return answer{}, errGone
 	}
 }

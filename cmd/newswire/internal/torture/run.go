@@ -123,6 +123,9 @@ func (r *run) next() Fault {
 // again.
 const SeedVariable = "SEED"
 
+// StepsVariable names the environment variable with how many faults strike.
+const StepsVariable = "STEPS"
+
 // LongVariable names the environment variable that asks for the long runs.
 const LongVariable = "TORTURE"
 
@@ -132,8 +135,10 @@ func Long() bool { return os.Getenv(LongVariable) != "" }
 // replay is the command that runs a seed again.
 func replay(t *testing.T, seed uint64) string {
 	command := fmt.Sprintf("%s=%d go test -count=1 -run '^%s$' ./cmd/newswire", SeedVariable, seed, t.Name())
-	if long := os.Getenv(LongVariable); long != "" {
-		command = LongVariable + "=" + long + " " + command
+	for _, name := range []string{StepsVariable, LongVariable} {
+		if value := os.Getenv(name); value != "" {
+			command = name + "=" + value + " " + command
+		}
 	}
 	return command
 }
