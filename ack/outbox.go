@@ -48,6 +48,8 @@ func (l *Ledger) Next(ctx context.Context, limit int) ([]HandOver, []Cancel, err
 		}
 		select {
 		case <-l.supply:
+		case <-l.j.Broken():
+			return nil, nil, l.j.Err()
 		case <-ctx.Done():
 			return nil, nil, context.Cause(ctx)
 		}

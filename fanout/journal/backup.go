@@ -78,8 +78,8 @@ func BeginBackup(w io.Writer) error {
 
 // item adds a record, with its value where it is newer than since.
 func (p *partWriter) item(item *badger.Item, since uint64) error {
-	if bytes.Equal(item.Key(), keyIdentity) {
-		return nil // what is restored is another journal
+	if bytes.Equal(item.Key(), keyIdentity) || bytes.Equal(item.Key(), keyDropped) {
+		return nil // what is restored is another journal, in which something may be left that was dropped here
 	}
 	if item.Version() <= since {
 		return p.add(item.Key(), nil, false)

@@ -35,6 +35,7 @@ func contents(t *testing.T, j *Journal) map[string]string {
 		t.Fatal(err)
 	}
 	delete(all, string(keyIdentity))
+	delete(all, string(keyDropped))
 	return all
 }
 

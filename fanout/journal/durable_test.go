@@ -209,7 +209,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 	for _, f := range families {
 		names = append(names, f.GetName())
 	}
-	want := []string{"newswire_journal_append_seconds", "newswire_journal_bytes", "newswire_journal_disk_free_bytes", "newswire_journal_intake_waits"}
+	want := []string{"newswire_journal_append_seconds", "newswire_journal_bytes", "newswire_journal_disk_free_bytes", "newswire_journal_drop_seconds", "newswire_journal_intake_waits"}
 	if !slices.Equal(names, want) {
 		t.Errorf("metrics %q, want %q", names, want)
 	}

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -60,6 +61,8 @@ type Journal struct {
 
 	synced    Watermark     // raised by Run
 	confirmed atomic.Uint64 // LSN; stored by Run
+	drops     chan dropping // dropSegments sends, Run receives; never closed
+	broken    chan struct{} // closed when failed is set
 	hasWork   chan struct{} // holds one token while queue may be non-empty
 
 	bundleFrom int        // fixed by Open
@@ -70,22 +73,25 @@ type Journal struct {
 	ground  *ground    // fixed by Open
 	looking sync.Mutex // held while the disk is looked at
 
-	mu        sync.Mutex // guards the rest
-	source    Source
-	at        position              // of the last entry that has a place
-	lastID    ID                    // of the last message that has a place
-	oldest    Seq                   // the first entry that is kept
-	expiredID ID                    // the greatest of a message that is no longer kept, or where the journal begins
-	tail      []Entry               // the last entries but spooled ones; all of those that are not synced
-	bytes     int                   // about what tail holds
-	grown     chan struct{}         // closed when an entry gets its place; nil while nobody waits
-	rows      map[string]pendingRow // by key: states in queue and in the batch being written
-	queue     []*item
-	queued    int           // bytes in queue and in the batch being written
-	room      chan struct{} // closed when queued shrinks; nil while nobody waits
-	gathering bool          // Run lets what comes gather: patient items give no token
-	err       error         // why no more writes are taken
-	failed    error         // why what was taken will not be durable; nil in a journal that works or was closed
+	mu                      sync.Mutex // guards the rest
+	source                  Source
+	at                      position              // of the last entry that has a place
+	lastID                  ID                    // of the last message that has a place
+	oldest                  Seq                   // the first entry that is kept
+	dropped, droppedBundles uint64                // before them are no entries on disk, and no bundles; written by the one who calls Expire
+	droppedAt               time.Time             // when that was
+	goneSpools              []uint64              // whose blocks are to be dropped
+	expiredID               ID                    // the greatest of a message that is no longer kept, or where the journal begins
+	tail                    []Entry               // the last entries but spooled ones; all of those that are not synced
+	bytes                   int                   // about what tail holds
+	grown                   chan struct{}         // closed when an entry gets its place; nil while nobody waits
+	rows                    map[string]pendingRow // by key: states in queue and in the batch being written
+	queue                   []*item
+	queued                  int           // bytes in queue and in the batch being written
+	room                    chan struct{} // closed when queued shrinks; nil while nobody waits
+	gathering               bool          // Run lets what comes gather: patient items give no token
+	err                     error         // why no more writes are taken
+	failed                  error         // why what was taken will not be durable; nil in a journal that works or was closed
 
 	extents   extents
 	spool     *spool // the commit that is being spooled; nil: none is
@@ -122,11 +128,17 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 		}
 		return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, err)
 	}
-	j := &Journal{db: db, log: log, hasWork: make(chan struct{}, 1), oldest: 1, bundleFrom: bundleFrom, toPack: make(chan *part, partsToPack), ground: ground, rows: make(map[string]pendingRow)}
+	j := &Journal{
+		db: db, log: log, ground: ground, oldest: 1, bundleFrom: bundleFrom, rows: make(map[string]pendingRow),
+		hasWork: make(chan struct{}, 1), toPack: make(chan *part, partsToPack), drops: make(chan dropping), broken: make(chan struct{}),
+	}
 	j.m = newMetrics(reg, j)
 	err = found.complete(db)
 	if err == nil {
 		err = j.load()
+	}
+	if err == nil {
+		err = j.loadDropped()
 	}
 	if err == nil {
 		err = j.dense()
@@ -166,6 +178,7 @@ var (
 	keyPosition = spaceMeta.Key([]byte("position")...)
 	keySource   = spaceMeta.Key([]byte("source")...)
 	keyExpired  = spaceMeta.Key([]byte("expired")...)
+	keyDropped  = spaceMeta.Key([]byte("dropped")...)
 	keySpools   = spaceMeta.Key([]byte("spools")...)
 )
 
@@ -271,6 +284,17 @@ func (j *Journal) Synced() Seq { return j.synced.At() }
 // the disk's.
 func (j *Journal) WaitSynced(ctx context.Context, seq Seq) error {
 	return j.synced.Wait(ctx, seq)
+}
+
+// Broken is closed when what was taken will not be durable any more; Err then
+// tells why.
+func (j *Journal) Broken() <-chan struct{} { return j.broken }
+
+// Err tells why the journal is broken; nil while it is not.
+func (j *Journal) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failed
 }
 
 // badgerLog passes Badger's warnings and errors on and drops its chatter.

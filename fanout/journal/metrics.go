@@ -7,6 +7,7 @@ import (
 
 type metrics struct {
 	append prometheus.Histogram
+	drop   prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer, j *Journal) *metrics {
@@ -31,7 +32,11 @@ func newMetrics(reg prometheus.Registerer, j *Journal) *metrics {
 		}
 		return 0
 	})
-	return &metrics{append: auto.NewHistogram(prometheus.HistogramOpts{
+	return &metrics{drop: auto.NewHistogram(prometheus.HistogramOpts{
+		Name:    "newswire_journal_drop_seconds",
+		Help:    "Time for which writes waited while old segments were dropped.",
+		Buckets: prometheus.ExponentialBuckets(0.01, 2, 12),
+	}), append: auto.NewHistogram(prometheus.HistogramOpts{
 		Name:    "newswire_journal_append_seconds",
 		Help:    "Time from an entry's place in the journal to its sync.",
 		Buckets: prometheus.ExponentialBuckets(0.0002, 2, 14),

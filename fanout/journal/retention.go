@@ -13,8 +13,9 @@ const expireStep = 2000
 
 // Expire removes entries from the front that are older than cutoff, none
 // behind through. with adds to each update what goes with a message. It gives
-// the number of entries that have gone. What large commits have left behind in
-// the states of rows is tidied on the way.
+// the number of entries that have gone. Their records leave the disk in
+// segments, see dropSegments. What large commits have left behind in the states
+// of rows is tidied on the way.
 func (j *Journal) Expire(ctx context.Context, cutoff time.Time, through Seq, with func(u *Update, seq Seq, m *Message) error) (gone int, err error) {
 	if err := j.mendRows(ctx); err != nil {
 		return 0, fmt.Errorf("expire journal: %w", err)
@@ -27,7 +28,7 @@ func (j *Journal) Expire(ctx context.Context, cutoff time.Time, through Seq, wit
 		}
 		oldest := j.Oldest()
 		if last < oldest {
-			return gone, nil
+			return gone, j.dropSegments(ctx)
 		}
 		u.Set(keyExpired, front{last + 1, id}.encode())
 		if err := j.ApplySync(ctx, u); err != nil {
@@ -36,13 +37,18 @@ func (j *Journal) Expire(ctx context.Context, cutoff time.Time, through Seq, wit
 		gone += int(last - oldest + 1)
 		j.mu.Lock()
 		j.oldest, j.expiredID = last+1, id
-		j.extents = j.extents.behind(last)
+		before := j.extents
+		j.extents = before.behind(last)
+		for _, x := range before[:len(before)-len(j.extents)] {
+			if x.spool&bundleSpool == 0 {
+				j.goneSpools = append(j.goneSpools, x.spool)
+			}
+		}
 		j.mu.Unlock()
 	}
 }
 
-// front is where the journal begins: a block of entries stays on disk until
-// all of them have gone.
+// front is where the journal begins: what lies before it may be on disk still.
 type front struct {
 	oldest    Seq
 	expiredID ID // the greatest of a message that has gone; zero when none has
@@ -89,9 +95,6 @@ func (j *Journal) expired(u *Update, cutoff time.Time, through Seq, with func(u 
 			e, err := decodeEntry(found.seq, found.record)
 			if err != nil || !e.time().Before(cutoff) {
 				return false, err
-			}
-			if found.last {
-				u.deleteLarge(found.at, found.value)
 			}
 			x, ok := xs.at(found.seq)
 			spooled := ok && x.first <= found.seq

@@ -115,6 +115,7 @@ func (j *Journal) Range(after, through Seq) (entries []Entry, err error) {
 	through = min(through, j.synced.At())
 	j.mu.Lock()
 	xs := j.extents
+	after = max(after, j.oldest-1)
 	j.mu.Unlock()
 	err = j.View(func(v View) error {
 		return v.walk(xs, after+1, through, func(found stored) (bool, error) {

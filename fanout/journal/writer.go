@@ -145,6 +145,8 @@ func (j *Journal) Run(ctx context.Context) error {
 			}
 			select {
 			case <-j.hasWork:
+			case d := <-j.drops:
+				j.dropNow(d)
 			case <-ctx.Done():
 			}
 			continue
@@ -163,6 +165,11 @@ func (j *Journal) Run(ctx context.Context) error {
 		j.written(batch)
 		if flood(batch) {
 			j.gather(ctx)
+		}
+		select {
+		case d := <-j.drops:
+			j.dropNow(d)
+		default:
 		}
 	}
 }
@@ -188,6 +195,9 @@ func (j *Journal) fail(err error) {
 	j.synced.Fail(err)
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.failed == nil && j.broken != nil {
+		close(j.broken)
+	}
 	j.failed = err
 	j.grownLocked()
 }

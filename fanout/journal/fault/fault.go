@@ -20,6 +20,8 @@ const (
 	Confirming   = "cdc.confirming"    // the journal has synced further than the server knows; it is told next
 	Committing   = "journal.commit"    // a batch is about to be given to Badger
 	Committed    = "journal.committed" // Badger has synced it, and nobody was told
+	Dropping     = "journal.drop"      // segments that have expired are about to be dropped
+	Dropped      = "journal.dropped"   // they are, and that is not noted
 	HandedOn     = "fanout.handed_on"  // a message has its audience and is with the pools; how far everything is routed is not recorded
 	Writing      = "gateway.write"     // frames are noted as sent, and about to be written to a socket
 	Written      = "gateway.written"   // they are written
