@@ -109,15 +109,15 @@ type Journal struct {
 // error wraps ErrHeld when another process has the directory, ErrDisk when its
 // disk is nearly full or not local.
 func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, error) {
-	ground, err := stand(cfg, log)
-	if err != nil {
-		return nil, fmt.Errorf("open journal: %w", err)
-	}
-	release, err := hold(cfg.Dir) // what another process writes cannot be inspected
+	release, err := hold(cfg.Dir) // what another process has is not to be touched, nor can it be inspected
 	if err != nil {
 		return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, err)
 	}
-	found, err := inspect(cfg.Dir)
+	var found *inspection
+	ground, err := stand(cfg, log)
+	if err == nil {
+		found, err = inspect(cfg.Dir)
+	}
 	if err = errors.Join(err, release()); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
