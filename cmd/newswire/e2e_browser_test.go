@@ -191,6 +191,33 @@ func TestPagesPollWhereNoWebSocketGetsThrough(t *testing.T) {
 	s.engine.AwaitSettled()
 }
 
+// Who has no token is kept by nobody but the page: by its cursor it gets what it
+// has missed.
+func TestGuestsGetWhatTheyHaveMissed(t *testing.T) {
+	t.Parallel()
+	s := openSite(t, harness.Options{Env: []string{"NEWSWIRE_GATEWAY_AUTH_ANONYMOUS=true"}})
+	p := s.open(t, "guest")
+	program := s.engine.Background("tail", "--url", "http://"+s.engine.Gateway)
+	harness.Eventually(t, "both to be there", func() (bool, any) {
+		status := s.engine.Status()
+		return status.Sessions == 2, status
+	})
+	p.article("before")
+	p.shows("before")
+	s.engine.Kill()
+	p.article("while it was dead")
+	s.engine.Restart()
+	p.shows("before", "while it was dead")
+	p.Load(s.url + "/elsewhere")
+	p.article("while the page was closed")
+	p.Load(s.url + "/?reader=guest")
+	p.shows("while the page was closed")
+	harness.Eventually(t, "tail to print all", func() (bool, any) { return len(lines(t, program.Stdout())) == 3, program.Stdout() })
+	if stopped := p.count(`s.state === "stopped"`); stopped > 0 {
+		p.fail("it goes on")
+	}
+}
+
 // screenshot keeps what a page shows where NEWSWIRE_TEST_SCREENSHOTS says.
 func screenshot(t *testing.T, p *sitePageOf, name string) {
 	t.Helper()

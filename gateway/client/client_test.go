@@ -163,7 +163,12 @@ func TestAReaderWithoutATokenTellsItsSetsAgain(t *testing.T) {
 	s := serve(t)
 	r := run(t, s, client.Config{Follow: []string{"tech"}})
 	c := s.accept()
-	c.welcome()
+	if hello := c.read("hello"); hello.Token != "" || !slices.Equal(hello.Follow, []string{"tech"}) {
+		t.Errorf("hello = %+v", hello)
+	}
+	if err := c.conn.WriteMessage(websocket.TextMessage, []byte(`{"type":"welcome","reader":"","follow":["tech"],"mute":[],"resume":"none","expires":""}`)); err != nil {
+		t.Fatal(err)
+	}
 	r.until(client.Online)
 	c.send(frame{Type: "subscriptions", Follow: []string{"ai", "tech"}}, news(1, 1))
 	c.acked(id(1))

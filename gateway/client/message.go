@@ -54,15 +54,24 @@ type serverFrame struct {
 	Ref     string `json:"ref"`
 	Message string `json:"message"` // of an error
 
-	Session string    `json:"session"` // welcome
-	Reader  string    `json:"reader"`
-	Resume  string    `json:"resume"`
-	PingMS  int64     `json:"ping_ms"`
-	Expires time.Time `json:"expires"` // and token
-	Follow  []string  `json:"follow"`  // and subscriptions
-	Mute    []string  `json:"mute"`
+	Session string   `json:"session"` // welcome
+	Reader  string   `json:"reader"`
+	Resume  string   `json:"resume"`
+	PingMS  int64    `json:"ping_ms"`
+	Expires string   `json:"expires"` // and token, RFC 3339; empty where nothing expires
+	Follow  []string `json:"follow"`  // and subscriptions
+	Mute    []string `json:"mute"`
 
 	Code         json.RawMessage `json:"code"` // of an error a string, of a bye a number
 	Reason       string          `json:"reason"`
 	RetryAfterMS int64           `json:"retry_after_ms"`
+}
+
+// expiry is when the token expires; zero where it does not.
+func (f *serverFrame) expiry() time.Time {
+	at, err := time.Parse(time.RFC3339, f.Expires)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
 }

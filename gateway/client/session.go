@@ -121,7 +121,7 @@ func (s *session) greet(hello clientFrame) (welcome serverFrame, err error) {
 			if s.every <= 0 {
 				s.every = pingDefault
 			}
-			s.expires <- f.Expires
+			s.expires <- f.expiry()
 			return f, nil
 		case "bye":
 			s.bye = f

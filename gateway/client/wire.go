@@ -146,7 +146,7 @@ func (s *session) receive(ctx context.Context, raw []byte) error {
 		}
 	case "token":
 		select {
-		case s.expires <- f.Expires:
+		case s.expires <- f.expiry():
 		default: // one waits already, which refresh has not seen yet
 		}
 	case "bye":
