@@ -32,7 +32,8 @@ const (
 	SettledKafka = "offline.settled"   // the ledger knows
 )
 
-// Points are the engine's, all of them.
+// Points are those of the engine that an article passes on its way. Segments
+// are dropped once a minute, when there are any.
 var Points = []string{
 	Decoded, Confirming, Committing, Committed, HandedOn, Writing, Written,
 	SavingAcks, SavedAcks, Producing, Produced, SettledKafka,
