@@ -172,7 +172,7 @@ func TestBehindNginx(t *testing.T) {
 			o.Follow, o.Origin = []string{"tech"}, "https://news.example.com"
 			c := gatewaytest.Dial(t, o)
 			c.Welcome()
-			ids := r.publish(3, "tech")
+			r.publish(3, "tech")
 			c.WaitMessages(3)
 			r.wantUnread("u1", nil) // acknowledged, that is
 			big := strings.Repeat("x", 15<<10)
@@ -212,7 +212,7 @@ func TestBehindNginx(t *testing.T) {
 				bodies <- body
 			}()
 			r.eventually("the poll waits", func() bool { return r.waits(number) == 1 })
-			ids = r.publish(1, "tech")
+			ids := r.publish(1, "tech")
 			if body := <-bodies; !strings.Contains(body, ids[0]) {
 				t.Errorf("the poll that waited got %s, want %s", body, ids[0])
 			}
