@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"newswire/fanout/journal"
+	"newswire/fanout/journal/fault"
 )
 
 // errWait is a link's answer that no more can be read or written now.
@@ -141,7 +142,9 @@ func (s *session) unnoted(err error) {
 func (s *session) send(wire []byte) bool {
 	for {
 		s.room.Store(false)
+		fault.Point(fault.Writing)
 		n, err := s.link.write(wire[s.sent:])
+		fault.Point(fault.Written)
 		s.wrote(n)
 		switch {
 		case err == nil:

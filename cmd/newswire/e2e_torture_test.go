@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -114,5 +115,32 @@ func TestSavedHistory(t *testing.T) {
 	}
 	for _, v := range h.Check() {
 		t.Error(v)
+	}
+}
+
+// TestEveryFaultPointIsPassed: one that nobody passes any more ends no process.
+func TestEveryFaultPointIsPassed(t *testing.T) {
+	var declared []string
+	passed := make(map[string]bool)
+	for _, s := range sources(t) {
+		if s.path == "fanout/journal/fault/fault.go" {
+			for _, m := range regexp.MustCompile(`(?m)^\t([A-Z]\w+) += "[a-z]+\.[a-z_]+"`).FindAllSubmatch(s.text, -1) {
+				declared = append(declared, string(m[1]))
+			}
+		}
+		if s.test() {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`fault\.Point\(fault\.(\w+)\)`).FindAllSubmatch(s.text, -1) {
+			passed[string(m[1])] = true
+		}
+	}
+	if len(declared) < len(faultpoint.Points) {
+		t.Fatalf("found %q, want all of %q", declared, faultpoint.Points)
+	}
+	for _, name := range declared {
+		if !passed[name] {
+			t.Errorf("nobody passes fault.%s", name)
+		}
 	}
 }
