@@ -99,12 +99,11 @@ func (f Flood) measure(ctx context.Context, g *ground, e *engine, kind string, r
 	if err != nil {
 		return nil, counts, err
 	}
+	m := measurement{fmt.Sprintf("run-%d-%s", run, kind), 1}
 	c, err := crowd.New(crowd.Config{
 		Address: address,
 		Ack:     true,
-		Hello: func(reader int) []byte {
-			return hello(fmt.Sprintf("reader-%d-%s-%d", run, kind, reader), section(0), "")
-		},
+		Hello:   m.hello,
 		Tail: func(payload []byte) (int, int64, bool) {
 			n, at, _, ok := readTitle(payload)
 			return n, at, ok
@@ -134,7 +133,7 @@ func (f Flood) measure(ctx context.Context, g *ground, e *engine, kind string, r
 	l := Latency{Rate: f.Rate, For: f.For}
 	c.Record(0, l.each(1))
 	saved := make(chan error, 1)
-	go func() { saved <- l.save(ctx, g, 1) }()
+	go func() { saved <- l.save(ctx, g, m) }()
 	err = c.Until(func() bool { return c.Delivered >= f.Readers*l.each(1) || ctx.Err() != nil })
 	err = errors.Join(err, <-saved, ctx.Err())
 	if err == nil && c.Lost > 0 {

@@ -57,7 +57,7 @@ func (l Latency) Run(ctx context.Context, log *slog.Logger) (err error) {
 		pipe = append(pipe, d)
 		fmt.Fprintf(l.Stdout, "run %d  pg_recvlogical's pipe                  %s\n", run+1, d)
 		for i, tags := range sections {
-			d, first, err := l.served(ctx, g, e, tags)
+			d, first, err := l.served(ctx, g, e, measurement{fmt.Sprintf("run-%d-%d", run, tags), tags})
 			if err != nil {
 				return err
 			}

@@ -55,13 +55,24 @@ func readTitle(data []byte) (n int, at int64, behind []byte, ok bool) {
 	}
 }
 
-func section(n int) string { return fmt.Sprint("section-", n) }
+// measurement has readers and tags of its own, so that nobody is brought what
+// was committed in another one.
+type measurement struct {
+	name string
+	tags int
+}
+
+func (m measurement) tag(n int) string { return fmt.Sprintf("%s-%d", m.name, n%m.tags) }
+
+func (m measurement) hello(reader int) []byte {
+	return hello(fmt.Sprintf("%s-reader-%d", m.name, reader), m.tag(reader), "")
+}
 
 // each is how many articles of each tag a measurement has.
 func (l Latency) each(tags int) int { return max(1, int(l.For.Seconds()*float64(l.Rate))/tags) }
 
 // save commits articles of each tag at the benchmark's pace, tag after tag.
-func (l Latency) save(ctx context.Context, g *ground, tags int) error {
+func (l Latency) save(ctx context.Context, g *ground, m measurement) error {
 	conn, err := pgx.Connect(ctx, g.dsn())
 	if err != nil {
 		return err
@@ -70,14 +81,14 @@ func (l Latency) save(ctx context.Context, g *ground, tags int) error {
 	pace := time.NewTicker(time.Second / time.Duration(l.Rate))
 	defer pace.Stop()
 	summary := strings.Repeat("x", 200)
-	for n := range tags * l.each(tags) {
+	for n := range m.tags * l.each(m.tags) {
 		select {
 		case <-pace.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 		_, err := conn.Exec(ctx, "INSERT INTO articles (title, summary, url, tags) VALUES ($1, $2, 'https://news.example.com/a', ARRAY[$3])",
-			fmt.Sprintf(titleFormat, n/tags, time.Now().UnixNano()), summary, section(n%tags))
+			fmt.Sprintf(titleFormat, n/m.tags, time.Now().UnixNano()), summary, m.tag(n))
 		if err != nil {
 			return fmt.Errorf("save an article: %w", err)
 		}
@@ -104,7 +115,7 @@ func (l Latency) piped(ctx context.Context, g *ground) (d delays, err error) {
 	}
 	saved := make(chan error, 1)
 	from := time.Now().UnixNano() // what the slot has from before does not count
-	go func() { saved <- l.save(ctx, g, 1) }()
+	go func() { saved <- l.save(ctx, g, measurement{"pipe", 1}) }()
 	d, err = readPipe(out, from, l.each(1))
 	if err != nil {
 		stop()
@@ -144,7 +155,7 @@ func readPipe(pipe io.Reader, from int64, count int) (d delays, err error) {
 
 // served measures the engine, whose readers are spread over tags; first is that
 // of each article's first reader, where all follow one tag.
-func (l Latency) served(ctx context.Context, g *ground, e *engine, tags int) (d, first delays, err error) {
+func (l Latency) served(ctx context.Context, g *ground, e *engine, m measurement) (d, first delays, err error) {
 	if err := e.start(); err != nil {
 		return nil, nil, err
 	}
@@ -159,9 +170,7 @@ func (l Latency) served(ctx context.Context, g *ground, e *engine, tags int) (d,
 	c, err := crowd.New(crowd.Config{
 		Address: address,
 		Ack:     true,
-		Hello: func(reader int) []byte {
-			return hello(fmt.Sprintf("reader%d-%d", tags, reader), section(reader%tags), "")
-		},
+		Hello:   m.hello,
 		Tail: func(payload []byte) (int, int64, bool) {
 			n, at, _, ok := readTitle(payload)
 			return n, at, ok
@@ -174,10 +183,10 @@ func (l Latency) served(ctx context.Context, g *ground, e *engine, tags int) (d,
 	if err := c.Connect(l.Readers, 0); err != nil {
 		return nil, nil, err
 	}
-	c.Record(0, l.each(tags))
+	c.Record(0, l.each(m.tags))
 	saved := make(chan error, 1)
-	go func() { saved <- l.save(ctx, g, tags) }()
-	err = c.Until(func() bool { return c.Delivered >= l.Readers*l.each(tags) || ctx.Err() != nil })
+	go func() { saved <- l.save(ctx, g, m) }()
+	err = c.Until(func() bool { return c.Delivered >= l.Readers*l.each(m.tags) || ctx.Err() != nil })
 	return c.Delays(), c.Slowest(1), errors.Join(err, <-saved)
 }
 
