@@ -121,7 +121,7 @@ func newEngine(t tester, dir string) *engine {
 	}
 	e := &engine{t: t, j: j, seen: new(recorder), lsn: j.Confirmed(), stopRouter: func() {}}
 	e.stopJournal = background(t, "journal", j.Run)
-	if e.readers, err = OpenReaders(j, nil); err != nil {
+	if e.readers, err = OpenReaders(InJournal(j), nil); err != nil {
 		t.Fatalf("OpenReaders: %v", err)
 	}
 	return e
@@ -137,7 +137,7 @@ func open(t *testing.T, dir string) *engine {
 // route starts a router on what the journal holds.
 func (e *engine) route() {
 	e.t.Helper()
-	r, err := NewRouter(8, e.j, e.seen, e.seen, silent, nil)
+	r, err := NewRouter(8, e.j, InJournal(e.j), e.seen, e.seen, silent, nil)
 	if err != nil {
 		e.t.Fatalf("NewRouter: %v", err)
 	}

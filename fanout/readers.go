@@ -2,8 +2,6 @@ package fanout
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -19,7 +17,7 @@ import (
 // Readers knows who reads: each reader's number and the tags it follows and
 // mutes, as they stand at the journal's head. Every change goes through Edit.
 type Readers struct {
-	j    *journal.Journal
+	home Home
 	m    *readerMetrics
 	last atomic.Uint32 // the highest number given out
 
@@ -51,30 +49,17 @@ type reader struct {
 	met     bool        // it has followed something
 }
 
-// record is what the database keeps of a reader under its name.
-type record struct {
-	Number journal.Reader `json:"n"`
-	Follow []string       `json:"f,omitempty"`
-	Mute   []string       `json:"m,omitempty"`
-	Permit Permit         `json:"p"`             // of the token that it last showed
-	Met    bool           `json:"met,omitempty"` // it has followed something
-}
-
 // OpenReaders finds the highest number that was given out. It starts nothing.
-func OpenReaders(j *journal.Journal, reg prometheus.Registerer) (*Readers, error) {
-	r := &Readers{j: j, seen: roaring.New(), m: &readerMetrics{promauto.With(reg).NewCounter(prometheus.CounterOpts{
+func OpenReaders(h Home, reg prometheus.Registerer) (*Readers, error) {
+	r := &Readers{home: h, seen: roaring.New(), m: &readerMetrics{promauto.With(reg).NewCounter(prometheus.CounterOpts{
 		Name: "newswire_readers_expired_total",
 		Help: "Readers who were forgotten because they had not come for ack.reader_ttl.",
 	})}}
-	err := j.View(func(v journal.View) error {
-		return v.Scan(journal.SpaceNames, nil, func(key, _ []byte) (bool, error) {
-			r.last.Store(max(r.last.Load(), binary.BigEndian.Uint32(key[1:])))
-			return true, nil
-		})
-	})
+	highest, err := h.Highest()
 	if err != nil {
 		return nil, fmt.Errorf("open readers: %w", err)
 	}
+	r.last.Store(uint32(highest))
 	for i := range r.stripes {
 		r.stripes[i].recent = make(map[string]*reader)
 	}
@@ -136,24 +121,12 @@ func (r *Readers) editLocked(ctx context.Context, s *stripe, name string, e Edit
 		c.First, c.Muted = true, after.Mute
 	}
 	met := rd.met || c.First
-	seq, err := r.append(ctx, c, record{c.Reader, after.Follow, after.Mute, permit, met})
+	seq, err := r.home.Save(ctx, c, Record{c.Reader, after.Follow, after.Mute, permit, met})
 	if err != nil {
 		return Edited{}, err
 	}
 	*rd = reader{c.Reader, after, permit, seq, met}
 	return Edited{rd.number, after.clone(), seq, !same || !known}, nil
-}
-
-// append journals a change together with the reader's new record.
-func (r *Readers) append(ctx context.Context, c journal.Change, rec record) (journal.Seq, error) {
-	value, err := json.Marshal(rec)
-	if err != nil {
-		return 0, fmt.Errorf("encode reader %q: %w", c.Name, err)
-	}
-	var u journal.Update
-	u.Set(journal.SpaceReaders.Key([]byte(c.Name)...), value)
-	u.Set(journal.SpaceNames.Reader(c.Reader), []byte(c.Name))
-	return r.j.AppendChange(ctx, c, u)
 }
 
 // Forget deletes a reader: it is in no audience behind the Seq that Forget
@@ -172,11 +145,7 @@ func (r *Readers) forgetLocked(ctx context.Context, s *stripe, name string) (Edi
 		return Edited{}, err
 	}
 	c := journal.Change{Name: name, Reader: rd.number, Unfollow: rd.permit.matched(rd.sets.Follow), Unmute: rd.sets.Mute, Forget: true}
-	var u journal.Update
-	u.Delete(journal.SpaceReaders.Key([]byte(name)...))
-	u.Set(journal.SpaceNames.Reader(rd.number), nil) // nobody's, and never given again: the ledger still knows it
-	u.Delete(journal.SpaceBacklog.Reader(rd.number))
-	seq, err := r.j.AppendChange(ctx, c, u)
+	seq, err := r.home.Forget(ctx, c)
 	if err != nil {
 		return Edited{}, err
 	}
@@ -202,59 +171,36 @@ func (r *Readers) Get(name string) (journal.Reader, Sets, error) {
 // Name gives the name behind a number; ok is false when the reader was
 // forgotten.
 func (r *Readers) Name(number journal.Reader) (name string, ok bool, err error) {
-	err = r.j.View(func(v journal.View) error {
-		value, found, err := v.Get(journal.SpaceNames.Reader(number))
-		name, ok = string(value), found && len(value) > 0
-		return err
-	})
-	if err != nil {
-		return "", false, fmt.Errorf("name reader %d: %w", number, err)
-	}
-	return name, ok, nil
+	return r.home.Name(number)
 }
 
 func (r *Readers) stripe(name string) *stripe {
 	return &r.stripes[xxhash.Sum64String(name)%uint64(len(r.stripes))]
 }
 
-// getLocked finds a reader among the recent ones or on disk.
+// getLocked finds a reader among the recent ones or at home.
 func (r *Readers) getLocked(s *stripe, name string) (*reader, error) {
 	if rd := s.recent[name]; rd != nil {
 		return rd, nil
 	}
-	rec, _, err := readRecord(r.j, name)
+	rec, _, err := r.home.Record(name)
 	if err != nil {
 		return nil, err
 	}
 	if len(s.recent) >= maxRecent {
-		s.shrinkLocked(r.j)
+		s.shrinkLocked(r.home)
 	}
 	rd := &reader{number: rec.Number, sets: Sets{rec.Follow, rec.Mute}, permit: rec.Permit, met: rec.Met || len(rec.Follow) > 0}
 	s.recent[name] = rd
 	return rd, nil
 }
 
-// shrinkLocked forgets readers whose record on disk is up to date.
-func (s *stripe) shrinkLocked(j *journal.Journal) {
-	synced := j.Synced()
+// shrinkLocked forgets readers whose record at home is up to date.
+func (s *stripe) shrinkLocked(h Home) {
+	kept := h.Kept()
 	for name, rd := range s.recent {
-		if rd.changed <= synced {
+		if rd.changed <= kept {
 			delete(s.recent, name)
 		}
 	}
-}
-
-func readRecord(j *journal.Journal, name string) (rec record, ok bool, err error) {
-	err = j.View(func(v journal.View) error {
-		value, found, err := v.Get(journal.SpaceReaders.Key([]byte(name)...))
-		if err != nil || !found {
-			return err
-		}
-		ok = true
-		return json.Unmarshal(value, &rec)
-	})
-	if err != nil {
-		return record{}, false, fmt.Errorf("read reader %q: %w", name, err)
-	}
-	return rec, ok, nil
 }

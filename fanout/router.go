@@ -11,7 +11,6 @@ package fanout
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -90,14 +89,14 @@ const (
 
 // NewRouter loads the audience index as it stood behind the last message that
 // was routed. It starts nothing.
-func NewRouter(shards int, j *journal.Journal, l Ledger, p Pools, log *slog.Logger, reg prometheus.Registerer) (*Router, error) {
+func NewRouter(shards int, j *journal.Journal, home Home, l Ledger, p Pools, log *slog.Logger, reg prometheus.Registerer) (*Router, error) {
 	r := &Router{j: j, ledger: l, pools: p, log: log, start: j.Head()}
 	for i := range shards {
 		r.shards = append(r.shards, newShard(i, shards))
 	}
 	r.out = make([][]task, shards)
 	r.m = newMetrics(reg, r.shards)
-	err := r.load()
+	err := r.load(home)
 	if err == nil {
 		r.old, err = loadBackfill(j)
 	}
@@ -110,23 +109,20 @@ func NewRouter(shards int, j *journal.Journal, l Ledger, p Pools, log *slog.Logg
 
 // load reads every reader's record, which stands at the journal's head, and
 // takes back the changes that are not routed yet.
-func (r *Router) load() error {
+func (r *Router) load(home Home) error {
 	err := r.j.View(func(v journal.View) error {
 		value, ok, err := v.Get(journal.SpaceRouted.Key())
-		if err != nil {
-			return err
-		}
 		if ok {
 			r.from = journal.Seq(binary.BigEndian.Uint64(value))
 		}
-		return v.Scan(journal.SpaceReaders, nil, func(key, value []byte) (bool, error) {
-			var rec record
-			if err := json.Unmarshal(value, &rec); err != nil {
-				return false, fmt.Errorf("read reader %q: %w", key[1:], err)
-			}
-			r.applyAll(&journal.Change{Reader: rec.Number, Follow: rec.Permit.matched(rec.Follow), Mute: rec.Mute})
-			return true, nil
-		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = home.Records(func(_ string, rec Record) error {
+		r.applyAll(&journal.Change{Reader: rec.Number, Follow: rec.Permit.matched(rec.Follow), Mute: rec.Mute})
+		return nil
 	})
 	if err != nil {
 		return err

@@ -174,7 +174,7 @@ func TestRouterEndsWithTheJournalsFault(t *testing.T) {
 	e.publish("tech")
 	e.synced()
 	e.stopJournal() // takes no more writes
-	r, err := NewRouter(8, e.j, e.seen, e.seen, silent, nil)
+	r, err := NewRouter(8, e.j, InJournal(e.j), e.seen, e.seen, silent, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -18,34 +17,6 @@ import (
 
 // seenParts is how many parts the time has.
 const seenParts = 32
-
-// seenPart is one part: from when until when the engine looked, and who came.
-type seenPart struct {
-	from, until time.Time
-	readers     *roaring.Bitmap
-}
-
-// lasted is how long the engine looked.
-func (p seenPart) lasted() time.Duration { return max(0, p.until.Sub(p.from)) }
-
-func (p seenPart) key() []byte { return journal.SpaceSeen.Seq(journal.Seq(p.from.UnixMicro())) }
-
-func (p seenPart) store(u *journal.Update) {
-	raw, err := p.readers.ToBytes()
-	if err != nil { // writing to memory cannot fail
-		panic(err)
-	}
-	u.Set(p.key(), append(binary.AppendVarint(nil, p.until.UnixMicro()), raw...))
-}
-
-func decodeSeen(key, value []byte) (p seenPart, err error) {
-	d := journal.Decoder{Rest: value}
-	p = seenPart{time.UnixMicro(int64(journal.SeqOf(key))), time.UnixMicro(d.Varint()), roaring.New()}
-	if err := p.readers.UnmarshalBinary(d.Rest); err != nil || d.Bad {
-		return p, fmt.Errorf("who was seen from %s on: %w", p.from, journal.ErrDamaged)
-	}
-	return p, nil
-}
 
 // see notes that a reader is here.
 func (r *Readers) see(number journal.Reader) {
@@ -85,21 +56,21 @@ func (r *Readers) KeepTTL(ctx context.Context, ttl time.Duration, who Presence) 
 	part := max(ttl/seenParts, time.Millisecond)
 	tick := time.NewTicker(min(max(part/looks, time.Millisecond), time.Minute))
 	defer tick.Stop()
-	now := seenPart{time.Now(), time.Now(), roaring.New()}
+	now := Sight{time.Now(), time.Now(), roaring.New()}
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			now.readers.Or(r.takeSeen())
-			now.until = time.Now()
-			return r.saveSeen(context.WithoutCancel(ctx), now)
+			now.Readers.Or(r.takeSeen())
+			now.Until = time.Now()
+			return r.home.SaveSight(context.WithoutCancel(ctx), now)
 		}
-		now.readers.Or(r.takeSeen())
-		now.readers.Or(who.Connected())
-		now.until = time.Now()
-		err := r.saveSeen(ctx, now)
+		now.Readers.Or(r.takeSeen())
+		now.Readers.Or(who.Connected())
+		now.Until = time.Now()
+		err := r.home.SaveSight(ctx, now)
 		if err == nil && now.lasted() >= part {
-			now = seenPart{now.until, now.until, roaring.New()}
+			now = Sight{now.Until, now.Until, roaring.New()}
 			err = r.forgetAbsent(ctx, ttl, who)
 		}
 		if ctx.Err() != nil {
@@ -111,13 +82,6 @@ func (r *Readers) KeepTTL(ctx context.Context, ttl time.Duration, who Presence) 
 	}
 }
 
-func (r *Readers) saveSeen(ctx context.Context, p seenPart) error {
-	var u journal.Update
-	p.readers.RunOptimize()
-	p.store(&u)
-	return r.j.ApplySync(ctx, u)
-}
-
 // forgetAbsent looks at everybody once.
 func (r *Readers) forgetAbsent(ctx context.Context, ttl time.Duration, who Presence) error {
 	seen, long, err := r.seenFor(ctx, ttl)
@@ -126,14 +90,12 @@ func (r *Readers) forgetAbsent(ctx context.Context, ttl time.Duration, who Prese
 	}
 	absent := make(map[journal.Reader]string)
 	numbers := roaring.New()
-	err = r.j.View(func(v journal.View) error {
-		return v.Scan(journal.SpaceNames, nil, func(key, name []byte) (bool, error) {
-			if n := binary.BigEndian.Uint32(key[1:]); len(name) > 0 && !seen.Contains(n) {
-				absent[journal.Reader(n)] = string(name)
-				numbers.Add(n)
-			}
-			return true, ctx.Err()
-		})
+	err = r.home.Names(func(number journal.Reader, name string) error {
+		if !seen.Contains(uint32(number)) {
+			absent[number] = name
+			numbers.Add(uint32(number))
+		}
+		return ctx.Err()
 	})
 	if err != nil {
 		return err
@@ -156,32 +118,19 @@ func (r *Readers) forgetAbsent(ctx context.Context, ttl time.Duration, who Prese
 // seenFor gives who was here in the last ttl of the engine's running; long is
 // false when it has not run for that long. What lies before is removed.
 func (r *Readers) seenFor(ctx context.Context, ttl time.Duration) (seen *roaring.Bitmap, long bool, err error) {
-	var parts []seenPart
-	err = r.j.View(func(v journal.View) error {
-		return v.Scan(journal.SpaceSeen, nil, func(key, value []byte) (bool, error) {
-			p, err := decodeSeen(key, value)
-			parts = append(parts, p)
-			return true, err
-		})
-	})
+	parts, err := r.home.Sights()
 	if err != nil {
 		return nil, false, err
 	}
 	seen = roaring.New()
 	var ran time.Duration
-	var u journal.Update
-	for i := len(parts) - 1; i >= 0; i-- {
-		if ran >= ttl {
-			u.Delete(parts[i].key())
-			continue
-		}
-		seen.Or(parts[i].readers)
-		ran += parts[i].lasted()
+	first := len(parts) // of those that count
+	for first > 0 && ran < ttl {
+		first--
+		seen.Or(parts[first].Readers)
+		ran += parts[first].lasted()
 	}
-	if !u.Empty() {
-		err = r.j.Apply(ctx, u, nil)
-	}
-	return seen, ran >= ttl, err
+	return seen, ran >= ttl, r.home.DropSights(ctx, parts[:first])
 }
 
 // retire takes the tags of a reader who has stayed away, or forgets who has
@@ -214,18 +163,15 @@ func (r *Readers) retire(ctx context.Context, name string, number journal.Reader
 // when on it was last here, to a part of the time after which it is forgotten;
 // zero where that is not known.
 func (r *Readers) Look(name string) (number journal.Reader, sets Sets, last time.Time, err error) {
-	rec, ok, err := readRecord(r.j, name)
+	rec, ok, err := r.home.Record(name)
 	if err != nil || !ok {
 		return 0, Sets{}, last, err
 	}
-	err = r.j.View(func(v journal.View) error {
-		return v.Scan(journal.SpaceSeen, nil, func(key, value []byte) (bool, error) {
-			p, err := decodeSeen(key, value)
-			if err == nil && p.readers.Contains(uint32(rec.Number)) {
-				last = p.from
-			}
-			return true, err
-		})
-	})
+	parts, err := r.home.Sights()
+	for _, p := range parts {
+		if p.Readers.Contains(uint32(rec.Number)) {
+			last = p.From
+		}
+	}
 	return rec.Number, Sets{rec.Follow, rec.Mute}, last, err
 }

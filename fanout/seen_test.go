@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"context"
-	"encoding/binary"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -59,7 +58,7 @@ func TestReadersWhoStayAwayAreForgotten(t *testing.T) {
 		known := func(name string, want bool) {
 			t.Helper()
 			synctest.Wait()
-			rec, ok, err := readRecord(e.j, name)
+			rec, ok, err := InJournal(e.j).Record(name)
 			if err != nil || ok != want {
 				t.Errorf("%s: %+v, %t, %v, want known %t", name, rec, ok, err, want)
 			}
@@ -107,32 +106,10 @@ func TestReadersWhoStayAwayAreForgotten(t *testing.T) {
 		if name, ok, err := e.readers.Name(numbers["away"]); ok || err != nil {
 			t.Errorf("number %d is %q's, %v", numbers["away"], name, err)
 		}
-		parts := 0
-		if err := e.j.View(func(v journal.View) error {
-			return v.Scan(journal.SpaceSeen, nil, func(_, _ []byte) (bool, error) {
-				parts++
-				return true, nil
-			})
-		}); err != nil || parts > seenParts+4 {
-			t.Errorf("%d records of who was seen, %v", parts, err)
+		parts, err := InJournal(e.j).Sights()
+		if err != nil || len(parts) > seenParts+4 {
+			t.Errorf("%d records of who was seen, %v", len(parts), err)
 		}
 		end()
 	})
-}
-
-func TestDamagedRecordOfWhoWasSeenIsRefused(t *testing.T) {
-	p := seenPart{time.UnixMicro(5), time.UnixMicro(9), roaring.BitmapOf(1, 2, 300_000)}
-	var u journal.Update
-	p.store(&u)
-	value := binary.AppendVarint(nil, 9)
-	raw, _ := p.readers.ToBytes()
-	value = append(value, raw...)
-	if got, err := decodeSeen(p.key(), value); err != nil || !got.readers.Equals(p.readers) || !got.from.Equal(p.from) || !got.until.Equal(p.until) {
-		t.Errorf("decoded %+v, %v", got, err)
-	}
-	for n := range len(value) {
-		if _, err := decodeSeen(p.key(), value[:n]); err == nil {
-			t.Fatalf("a record cut to %d of %d bytes was taken", n, len(value))
-		}
-	}
 }

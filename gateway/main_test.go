@@ -103,7 +103,7 @@ func newRig(t testing.TB, changes ...func(*settings)) *rig {
 	r.journal, err = journal.Open(journal.Config{Dir: t.TempDir(), Unsynced: true}, log, r.reg)
 	must(err)
 	t.Cleanup(func() { must(r.journal.Close()) })
-	r.readers, err = fanout.OpenReaders(r.journal, nil)
+	r.readers, err = fanout.OpenReaders(fanout.InJournal(r.journal), nil)
 	must(err)
 	r.ledger, err = ack.New(cfg.ack, r.journal, r.readers, log, r.reg)
 	must(err)
@@ -114,7 +114,7 @@ func newRig(t testing.TB, changes ...func(*settings)) *rig {
 	if cfg.writeTimeout > 0 {
 		r.pools.deps.writeTimeout = cfg.writeTimeout
 	}
-	r.router, err = fanout.NewRouter(64, r.journal, accounts, r.pools, log, r.reg)
+	r.router, err = fanout.NewRouter(64, r.journal, fanout.InJournal(r.journal), accounts, r.pools, log, r.reg)
 	must(err)
 	r.gateway, err = New(cfg.Config, r.pools, r.readers, r.router, log)
 	must(err)

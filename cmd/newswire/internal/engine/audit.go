@@ -99,7 +99,7 @@ func auditAtRest(ctx context.Context, cfg config.Config, q Question) (Answer, er
 	if err != nil {
 		return Answer{}, err
 	}
-	readers, err := fanout.OpenReaders(j, nil)
+	readers, err := fanout.OpenReaders(fanout.InJournal(j), nil)
 	var answer Answer
 	if err == nil {
 		answer, err = answerTo(q, j, readers, func(since time.Time) (ack.Report, error) { return ack.Audit(ctx, j, since) })

@@ -148,7 +148,8 @@ type engine struct {
 
 func build(cfg config.Config, source cdc.Config, j *held, log *slog.Logger, opts Options) (*engine, error) {
 	e := &engine{cfg: cfg, opts: opts, log: log, registry: j.registry, journal: j.journal, started: time.Now(), resyncs: make(chan resyncRequest)}
-	readers, err := fanout.OpenReaders(e.journal, e.registry)
+	home := fanout.InJournal(e.journal)
+	readers, err := fanout.OpenReaders(home, e.registry)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +173,7 @@ func build(cfg config.Config, source cdc.Config, j *held, log *slog.Logger, opts
 	}
 	accounts := ack.NewAccounts(e.ledger, e.backlog)
 	e.pools = gateway.NewPools(door, accounts, e.journal, log, e.registry)
-	if e.router, err = fanout.NewRouter(cfg.Fanout.Shards, e.journal, accounts, e.pools, log, e.registry); err != nil {
+	if e.router, err = fanout.NewRouter(cfg.Fanout.Shards, e.journal, home, accounts, e.pools, log, e.registry); err != nil {
 		return nil, err
 	}
 	if dsn := cfg.Compensate.Postgres.DSN; dsn != "" {
