@@ -62,7 +62,7 @@ type session struct {
 	unheard  map[string]int  // by a ping's ref: so many of acks were sent before
 	upto     string          // the greatest id up to which all was acknowledged
 	held     []arrival       // not acknowledged yet
-	answers  map[string]chan answer
+	answers  map[string]chan answer // nil once read has ended
 	asked    int           // pings and changes
 	finished chan struct{} // closed by read
 }
@@ -241,10 +241,10 @@ func (s *session) read() {
 		if err != nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			for ref, to := range s.answers {
-				delete(s.answers, ref)
+			for _, to := range s.answers {
 				close(to)
 			}
+			s.answers = nil
 			return
 		}
 		s.take(time.Now(), raw)
@@ -292,12 +292,17 @@ func (s *session) take(at time.Time, raw []byte) {
 }
 
 // expect gives a channel that gets the answer to a ref, and is closed when the
-// connection ends before.
+// connection ends before, or has ended: the kernel takes what is sent on one that
+// the engine's death has closed.
 func (s *session) expect(ref string) <-chan answer {
 	to := make(chan answer, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.answers[ref] = to
+	if s.answers == nil {
+		close(to)
+	} else {
+		s.answers[ref] = to
+	}
 	return to
 }
 
