@@ -90,4 +90,3 @@ func TestConnectionsThatBreakAroundAnAcknowledgement(t *testing.T) {
 func maskedText(text string) []byte {
 	return append([]byte{0x81, 0x80 | byte(len(text)), 0, 0, 0, 0}, text...)
 }
-

@@ -57,14 +57,14 @@ type session struct {
 	mu       sync.Mutex // guards the rest
 	frames   []checker.Frame
 	acks     []checker.Ack
-	perhaps  []checker.Ack   // of what was on its way while all up to a later one was acknowledged
-	covered  map[string]bool // ids in acks
-	unheard  map[string]int  // by a ping's ref: so many of acks were sent before
-	upto     string          // the greatest id up to which all was acknowledged
-	held     []arrival       // not acknowledged yet
+	perhaps  []checker.Ack          // of what was on its way while all up to a later one was acknowledged
+	covered  map[string]bool        // ids in acks
+	unheard  map[string]int         // by a ping's ref: so many of acks were sent before
+	upto     string                 // the greatest id up to which all was acknowledged
+	held     []arrival              // not acknowledged yet
 	answers  map[string]chan answer // nil once read has ended
-	asked    int           // pings and changes
-	finished chan struct{} // closed by read
+	asked    int                    // pings and changes
+	finished chan struct{}          // closed by read
 }
 
 // arrival is a message that came.
