@@ -178,8 +178,10 @@ func (g *Gateway) ackLater(ctx context.Context, s *session, ids []journal.ID, wa
 		defer pause.Stop()
 		select {
 		case <-pause.C:
-		case <-ctx.Done():
-			return // the session has ended
+		case <-ctx.Done(): // the session has ended: what was read of it counts
+			if wait > closeTimeout {
+				return
+			}
 		}
 	}
 	if len(ids) == 0 {

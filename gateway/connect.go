@@ -72,7 +72,8 @@ func (g *Gateway) newSession(leave func(), bearer string) *session {
 // accept begins a session: it has so long to say hello. Of gorilla's connection
 // nothing is needed any more.
 func (g *Gateway) accept(conn net.Conn, s *session) {
-	s.users.Store(1) // until it hangs up
+	s.users.Store(2) // until it hangs up, and while it is accepted: its descriptor stays its own
+	defer s.done()
 	poller, polled, err := g.adopt(conn)
 	if err != nil {
 		g.log.Error("session cannot be polled", "session", s.id, "err", err)

@@ -217,15 +217,16 @@ func (g *Gateway) Ready() error {
 	return g.verifier.Ready()
 }
 
-// Run serves readers until ctx ends; then it admits nobody, sends every session
-// away within Config.Drain, and returns when all have gone.
+// Run serves readers until ctx ends, or it cannot any more; then it admits
+// nobody, sends every session away within Config.Drain, and returns when all have
+// gone.
 func (g *Gateway) Run(ctx context.Context) error {
 	f, err := g.newFront()
 	if err != nil {
 		return err
 	}
-	var group errgroup.Group
-	closePollers, err := g.openPollers(&group)
+	group, ctx := errgroup.WithContext(ctx)
+	closePollers, err := g.openPollers(group)
 	if err != nil {
 		return errors.Join(err, f.listener.Close())
 	}
@@ -234,7 +235,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return g.verifier.Run(ctx) })
 	group.Go(func() error { return g.revoked.run(ctx) })
 	g.address.Store(f.listener.Addr())
-	f.serve(ctx, &group)
+	f.serve(ctx, group)
 	<-ctx.Done()
 	g.entrance.Lock()
 	g.draining.Store(true)

@@ -63,8 +63,11 @@ func (p *poller) run(tell func(s *session, readable, writable, ends bool), rest 
 		n := 0
 		var fault error
 		err := p.raw.Read(func(fd uintptr) bool {
-			n, fault = unix.EpollWait(int(fd), events, 0)
-			return n > 0 || fault != nil && fault != unix.EINTR
+			for {
+				if n, fault = unix.EpollWait(int(fd), events, 0); fault != unix.EINTR {
+					return n > 0 || fault != nil
+				}
+			}
 		})
 		switch {
 		case p.closed.Load():

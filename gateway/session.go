@@ -45,7 +45,7 @@ type session struct {
 	unacked []journal.ID       // written to this session and not acknowledged on it
 	ending  ending             // zero while it goes on
 	missed  journal.Seq        // the last message that came while it was not live
-	parked  []answer           // wait for the cursor to pass them
+	parked  []answer           // wait for the welcome, and for the cursor to pass them
 	stop    context.CancelFunc // ends what a frame has asked for; nil while nothing is under way
 	lingers time.Duration      // uptime until which the client's answer to our close frame is waited for; 0: it is not out
 
@@ -119,26 +119,31 @@ func (s *session) offer(f *frame) (mine bool) {
 	return false
 }
 
-// retry queues a further attempt. A session that has not come to the message
-// yet leaves it out, for it is about to be replayed; so does one that holds very
-// many, whose reader the ledger asks about again. mine tells that the caller is
-// to write now.
+// retry queues a further attempt, behind the welcome. A session that has not
+// come to the message yet leaves it out, for it is about to be replayed; so does
+// one that holds very many, whose reader the ledger asks about again. mine tells
+// that the caller is to write now.
 func (s *session) retry(f *frame) (mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending.code != 0 || !s.live && f.attempt.Seq > s.cursor || len(s.queue) >= maxRetries {
 		return false
 	}
+	if !s.begun {
+		s.parked = append(s.parked, answer{f.attempt.Seq, f})
+		return false
+	}
 	s.queueLocked(f)
 	return s.claimLocked()
 }
 
-// answer queues a reply that stands behind the messages up to seq.
+// answer queues a reply that stands behind the welcome and the messages up to
+// seq.
 func (s *session) answer(seq journal.Seq, f *frame) {
 	s.change(func() {
 		switch {
 		case s.ending.code != 0:
-		case s.live || s.cursor >= seq:
+		case s.begun && (s.live || s.cursor >= seq):
 			s.queueLocked(f)
 		default:
 			s.parked = append(s.parked, answer{seq, f})
