@@ -81,6 +81,7 @@ func TestBadRequestsAreProblems(t *testing.T) {
 		{"POST", "/v1/ack?msg_id=" + farID + "&msg_id=X", ``, 400, "bad_id"},
 		{"GET", "/v1/poll?limit=0", "", 400, "bad_query"},
 		{"GET", "/v1/poll?wait=26", "", 400, "bad_query"},
+		{"GET", "/v1/poll?ack=Manual", "", 400, "bad_query"},
 		{"HEAD", "/v1/poll", "", 405, ""},
 		{"GET", "/v1/nothing", "", 404, "not_found"},
 		{"GET", "/v1/poll?token=x", "", 400, "token_in_url"},

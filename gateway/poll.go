@@ -28,7 +28,13 @@ type pollRequest struct {
 
 func parsePoll(r *http.Request) (p pollRequest, err error) {
 	q := r.URL.Query()
-	p = pollRequest{limit: pollDefault, manual: q.Get("ack") == "manual"}
+	p = pollRequest{limit: pollDefault}
+	for _, text := range q["ack"] { // one that is misspelt must not mark anything read
+		if text != "manual" {
+			return p, fmt.Errorf("ack=%.20q: want manual, or leave it out so that what the answer carries is marked read", text)
+		}
+		p.manual = true
+	}
 	if text := q.Get("limit"); text != "" {
 		if p.limit, err = strconv.Atoi(text); err != nil || p.limit < 1 || p.limit > pollMost {
 			return p, fmt.Errorf("limit=%.20q: want 1 to %d", text, pollMost)

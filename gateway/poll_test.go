@@ -252,7 +252,7 @@ func TestPollQueries(t *testing.T) {
 		"":                              {limit: 100},
 		"limit=1":                       {limit: 1},
 		"limit=1000&wait=25&ack=manual": {limit: 1000, wait: 25 * time.Second, manual: true},
-		"wait=0.25&ack=other":           {limit: 100, wait: 250 * time.Millisecond},
+		"wait=0.25&at=7":                {limit: 100, wait: 250 * time.Millisecond},
 	} {
 		got, err := parsePoll(httptest.NewRequest("GET", "/v1/poll?"+query, nil))
 		if err != nil || got != want {
@@ -262,6 +262,7 @@ func TestPollQueries(t *testing.T) {
 	for _, query := range []string{
 		"limit=0", "limit=-1", "limit=1001", "limit=x", "limit=1e2", "limit=99999999999999999999",
 		"wait=-1", "wait=25.1", "wait=x", "wait=NaN", "wait=Inf", "wait=-Inf", "wait=1e300", "wait=1h", "wait=%20",
+		"ack=Manual", "ack=other", "ack=auto", "ack=", "ack=manual&ack=other",
 	} {
 		if got, err := parsePoll(httptest.NewRequest("GET", "/v1/poll?"+query, nil)); err == nil {
 			t.Errorf("%q is taken as %+v", query, got)
