@@ -119,24 +119,31 @@ func takeBody(w http.ResponseWriter, r *http.Request) bool {
 	return err == nil
 }
 
+// decodeBody reads a request's body as one JSON value.
+func decodeBody(r *http.Request, into any) error {
+	raw, err := io.ReadAll(r.Body) // takeBody has bounded it
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(raw, into)
+}
+
 func (g *Gateway) serveAck(w http.ResponseWriter, r *http.Request, who identity) {
 	var body struct {
-		IDs  []string `json:"ids"`
-		Upto string   `json:"upto"`
+		IDs  *[]string `json:"ids"`
+		Upto string    `json:"upto"`
 	}
 	texts := r.URL.Query()["msg_id"]
 	if len(texts) == 0 {
-		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		if err := decodeBody(r, &body); err != nil || body.IDs == nil && body.Upto == "" {
 			problem(w, http.StatusBadRequest, "bad_body", `want ?msg_id=… or a JSON body {"ids":[…]} or {"upto":"…"}`)
 			return
 		}
-		texts = body.IDs
+		if body.IDs != nil {
+			texts = *body.IDs
+		}
 	}
-	ids := parseIDs(texts)
-	if len(ids) < len(texts) {
-		problem(w, http.StatusBadRequest, "bad_id", journal.ErrMalformedID.Error())
-		return
-	}
+	ids := parseIDs(texts) // one that is none acknowledges nothing, as one of another reader's
 	reader, _, err := g.readers.Get(who.Reader)
 	if err == nil && reader != 0 && body.Upto != "" {
 		var upto []journal.ID
@@ -202,7 +209,7 @@ func (g *Gateway) serveSubscriptions(w http.ResponseWriter, _ *http.Request, who
 
 func (g *Gateway) serveReplace(w http.ResponseWriter, r *http.Request, who identity) {
 	var body subscriptionsBody
-	if json.NewDecoder(r.Body).Decode(&body) != nil {
+	if decodeBody(r, &body) != nil {
 		problem(w, http.StatusBadRequest, "bad_body", `want a JSON body {"follow":[…],"mute":[…]}`)
 		return
 	}
@@ -216,7 +223,7 @@ func (g *Gateway) servePatch(w http.ResponseWriter, r *http.Request, who identit
 		Mute     []string `json:"mute"`
 		Unmute   []string `json:"unmute"`
 	}
-	if json.NewDecoder(r.Body).Decode(&body) != nil {
+	if decodeBody(r, &body) != nil {
 		problem(w, http.StatusBadRequest, "bad_body", `want a JSON body {"follow":[…],"unfollow":[…],"mute":[…],"unmute":[…]}`)
 		return
 	}

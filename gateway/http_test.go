@@ -77,8 +77,13 @@ func TestBadRequestsAreProblems(t *testing.T) {
 		{"PATCH", "/v1/subscriptions", ``, 400, "bad_body"},
 		{"POST", "/v1/ack", ``, 400, "bad_body"},
 		{"POST", "/v1/ack", `{"ids":"x"}`, 400, "bad_body"},
-		{"POST", "/v1/ack", `{"ids":["x"]}`, 400, "bad_id"},
-		{"POST", "/v1/ack?msg_id=" + farID + "&msg_id=X", ``, 400, "bad_id"},
+		{"POST", "/v1/ack", `{}`, 400, "bad_body"},
+		{"POST", "/v1/ack", `{"id":"` + farID + `"}`, 400, "bad_body"},
+		{"POST", "/v1/ack", `{"msg_ids":["` + farID + `"]}`, 400, "bad_body"},
+		{"POST", "/v1/ack", `{"ids":null,"upto":""}`, 400, "bad_body"},
+		{"POST", "/v1/ack", `{"ids":[]}{}`, 400, "bad_body"},
+		{"PUT", "/v1/subscriptions", `{"follow":["tech"]} and more`, 400, "bad_body"},
+		{"PATCH", "/v1/subscriptions", `{"follow":["tech"]}}`, 400, "bad_body"},
 		{"GET", "/v1/poll?limit=0", "", 400, "bad_query"},
 		{"GET", "/v1/poll?wait=26", "", 400, "bad_query"},
 		{"GET", "/v1/poll?ack=Manual", "", 400, "bad_query"},
@@ -126,13 +131,15 @@ func TestAckOverHTTP(t *testing.T) {
 		left               []string
 	}{
 		{"u1", "?msg_id=" + ids[0] + "&msg_id=" + ids[2] + "&msg_id=" + farID, "", slices.Concat(ids[1:2], ids[3:])},
+		{"u1", "?msg_id=abc&msg_id=def", "", slices.Concat(ids[1:2], ids[3:])}, // ids are opaque: these are nobody's
+		{"u1", "", `{"ids":["x"]}`, slices.Concat(ids[1:2], ids[3:])},
 		{"u1", "", `{"ids":["` + ids[1] + `","` + ids[0] + `"]}`, ids[3:]},
 		{"u2", "", `{"ids":["` + ids[7] + `"]}`, ids[3:]},
 		{"nobody", "", `{"upto":"` + ids[7] + `"}`, ids[3:]},
 		{"u1", "", `{"upto":"` + ids[4] + `"}`, ids[5:]},
 		{"u1", "", `{"upto":"` + ids[4] + `","ids":["` + ids[7] + `"]}`, ids[5:7]},
 		{"u1", "", `{"upto":"` + farID + `"}`, nil},
-		{"u1", "", `{}`, nil},
+		{"u1", "", `{"ids":[],"growth":1}`, nil},
 	} {
 		if got := r.ask(step.reader, "POST", "/v1/ack"+step.path, step.body); got.status != 204 || got.body != "" {
 			t.Errorf("ack %s %s: %d %s, want 204", step.path, step.body, got.status, got.body)
