@@ -38,19 +38,48 @@ func (r *roster) all() []*session {
 // of its own, except for its hello.
 const lookEvery = time.Second
 
+// mostAway is how long a process may not have run, paused or without a
+// processor, before its sessions are given that time again: what they have said
+// meanwhile is still to be read.
+const mostAway = 5 * time.Second
+
 // watch looks after the sessions until ctx ends.
 func (g *Gateway) watch(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	last := uptime()
 	for {
 		select {
 		case now := <-tick.C:
-			for _, s := range g.present.all() {
-				s.look(now, uptime())
-			}
+			up := uptime()
+			g.lookAfter(now, up, up-last)
+			last = up
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// lookAfter looks after the sessions, away after the last time.
+func (g *Gateway) lookAfter(now time.Time, up, away time.Duration) {
+	for _, s := range g.present.all() {
+		if away > mostAway {
+			s.postpone(away, up)
+		}
+		s.look(now, up)
+	}
+}
+
+// postpone moves a session's deadlines by a time in which nobody looked.
+func (s *session) postpone(by, up time.Duration) {
+	s.heard.Store(min(s.heard.Load()+int64(by), int64(up)))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.blocked.Load() {
+		s.due += by
+	}
+	if s.lingers != 0 {
+		s.lingers += by
 	}
 }
 
