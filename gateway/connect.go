@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -118,7 +117,7 @@ func newSessionID() string {
 // greet takes the hello and attaches the session; false when it was ended.
 func (g *Gateway) greet(ctx context.Context, s *session, raw []byte) bool {
 	var hello clientFrame
-	if json.Unmarshal(raw, &hello) != nil || hello.Type != "hello" {
+	if decodeJSON(raw, &hello) != nil || hello.Type != "hello" {
 		s.end(endBadFrame, 0)
 		return false
 	}

@@ -44,7 +44,7 @@ func (g *Gateway) handle(s *session, e *ears, raw []byte) (work func(context.Con
 func (g *Gateway) obey(ctx context.Context, s *session, raw []byte) {
 	var f clientFrame
 	var mistyped *json.UnmarshalTypeError // what else stands in the frame is decoded
-	err := json.Unmarshal(raw, &f)
+	err := decodeJSON(raw, &f)
 	if err != nil && !errors.As(err, &mistyped) {
 		s.end(endBadFrame, 0)
 		return

@@ -125,7 +125,7 @@ func decodeBody(r *http.Request, into any) error {
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(raw, into)
+	return decodeJSON(raw, into)
 }
 
 func (g *Gateway) serveAck(w http.ResponseWriter, r *http.Request, who identity) {
