@@ -131,6 +131,11 @@ func (p *pool) deliver(d *delivery) {
 			p.claimed(s)
 		}
 	}
+	wake(polls)
+}
+
+// wake has polls that wait look again.
+func wake(polls []chan struct{}) {
 	for _, news := range polls {
 		select {
 		case news <- struct{}{}:
@@ -355,6 +360,19 @@ func (ps *Pools) awaitNews(r journal.Reader) (news <-chan struct{}, stop func())
 				p.online.Remove(uint32(r))
 			}
 		}
+	}
+}
+
+// wakePolls has every poll that waits look again, also at whether it may.
+func (ps *Pools) wakePolls() {
+	for _, p := range ps.pools {
+		var polls []chan struct{}
+		p.mu.Lock()
+		for _, of := range p.polls {
+			polls = append(polls, of...)
+		}
+		p.mu.Unlock()
+		wake(polls)
 	}
 }
 

@@ -273,6 +273,7 @@ func (g *Gateway) Revoke(ctx context.Context, r Revocation) (made Revocation, en
 			ended++
 		}
 	}
+	g.pools.wakePolls()
 	log := g.log.With("token_id", made.TokenID, "reader", made.Reader, "issued_before", made.IssuedBefore, "expires", made.Expires, "sessions_ended", ended)
 	if err != nil {
 		log.Error("tokens revoked until the next start only", "err", err)

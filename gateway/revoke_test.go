@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -60,7 +61,7 @@ func TestRevokedTokenEndsItsSessionsAndNoOthers(t *testing.T) {
 	}
 }
 
-// A poll that waits is not answered with news once its token is refused.
+// A poll that waits is ended once its token is refused, and those of others are not.
 func TestRevocationReachesAPollThatWaits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -72,10 +73,19 @@ func TestRevocationReachesAPollThatWaits(t *testing.T) {
 	answers := make(chan reply, 1)
 	go func() { answers <- r.ask("u1", "GET", "/v1/poll?wait=25", "") }()
 	r.eventually("the poll waits", func() bool { return r.waits(number) == 1 })
+	r.follow("u2", "tech")
+	other, _, _ := r.readers.Get("u2")
+	others := make(chan poll, 1)
+	go func() { others <- r.poll("u2", "?wait=25") }()
+	r.eventually("the other poll waits", func() bool { return r.waits(other) == 1 })
 	r.revoke(Revocation{Reader: "u1", IssuedBefore: time.Now().Add(2 * time.Second)})
+	wantProblem(t, <-answers, 403, "forbidden") // else it would be 204 after 25 s
 	ids := r.publish(1, "tech")
-	wantProblem(t, <-answers, 403, "forbidden")
+	r.routed()
 	r.wantUnread("u1", ids)
+	if p := <-others; !slices.Equal(p.ids(), ids) {
+		t.Errorf("the other's poll brought %v, want %v", p.ids(), ids)
+	}
 }
 
 // What is refused stays so over restarts, until the tokens have expired by
