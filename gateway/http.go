@@ -31,20 +31,40 @@ func (g *Gateway) Handler() http.Handler {
 	mux.HandleFunc("PUT /v1/subscriptions", g.known(g.serveReplace))
 	mux.HandleFunc("PATCH /v1/subscriptions", g.known(g.servePatch))
 	mux.HandleFunc("DELETE /v1/subscriptions", g.known(g.serveForget))
-	mux.HandleFunc("OPTIONS /v1/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
-		problem(w, http.StatusNotFound, "not_found", "nothing is served here")
-	})
+	for path, allow := range map[string]string{
+		"/v1/ws": "GET", "/v1/poll": "GET", "/v1/ack": "POST", "/v1/subscriptions": "GET, PUT, PATCH, DELETE", "/v1/": "",
+	} {
+		mux.HandleFunc(path, otherwise(allow))
+	}
 	for path, script := range map[string][]byte{
 		"/newswire.js": browser.Script, "/newswire-push.js": browser.Push, "/newswire-sw.js": browser.Worker,
 		"/newswire-poll.js": browser.Poll,
 	} {
 		mux.Handle("GET "+path, serveScript(script))
+		mux.HandleFunc(path, otherwise("GET, HEAD"))
 	}
 	if g.cfg.Site != nil {
 		mux.Handle("/", g.cfg.Site)
+	} else {
+		mux.HandleFunc("/", otherwise(""))
 	}
 	return g.guard(mux)
+}
+
+// otherwise answers what no handler takes, at an address that takes the methods
+// in allow, or none.
+func otherwise(allow string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodOptions:
+			w.WriteHeader(http.StatusNoContent)
+		case allow == "":
+			problem(w, http.StatusNotFound, "not_found", "nothing is served here")
+		default:
+			w.Header().Set("Allow", allow)
+			problem(w, http.StatusMethodNotAllowed, "method", "this address takes "+allow)
+		}
+	}
 }
 
 // guard refuses tokens in URLs, which end up in logs, and answers browsers of

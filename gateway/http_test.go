@@ -92,6 +92,8 @@ func TestBadRequestsAreProblems(t *testing.T) {
 		{"GET", "/v1/poll?ack=Manual", "", 400, "bad_query"},
 		{"HEAD", "/v1/poll", "", 405, ""},
 		{"GET", "/v1/nothing", "", 404, "not_found"},
+		{"GET", "/", "", 404, "not_found"},
+		{"POST", "/nothing", "", 404, "not_found"},
 		{"GET", "/v1/poll?token=x", "", 400, "token_in_url"},
 		{"GET", "/newswire.js?access_token=x", "", 400, "token_in_url"},
 	} {
@@ -118,6 +120,22 @@ func TestBadRequestsAreProblems(t *testing.T) {
 		wantProblem(t, got, 401, "unauthorized")
 		if !strings.HasPrefix(got.header.Get("WWW-Authenticate"), "Bearer") {
 			t.Errorf("%s %s: WWW-Authenticate is %q", c[0], c[1], got.header.Get("WWW-Authenticate"))
+		}
+	}
+}
+
+func TestOtherMethodsAreToldWhichAreTaken(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for path, want := range map[string]string{
+		"POST /v1/poll": "GET", "GET /v1/ack": "POST", "PUT /v1/ack": "POST", "POST /v1/ws": "GET",
+		"POST /v1/subscriptions": "GET, PUT, PATCH, DELETE", "DELETE /newswire.js": "GET, HEAD", "BREW /v1/poll": "GET",
+	} {
+		method, path, _ := strings.Cut(path, " ")
+		got := r.ask("u1", method, path, "")
+		wantProblem(t, got, 405, "method")
+		if allow := got.header.Get("Allow"); allow != want {
+			t.Errorf("%s %s: Allow is %q, want %q", method, path, allow, want)
 		}
 	}
 }
