@@ -238,14 +238,14 @@ func TestRevocationsOverHTTP(t *testing.T) {
 	}{
 		{"POST", "", `{"token_id":"a"}`, 200, `{"token_id":"a","sessions_ended":0}`},
 		{"POST", "", `{"reader":"u1","issued_before":"2026-01-02T03:04:05Z","expires":"2999-01-01T00:00:00Z"}`, 200, `"issued_before":"2026-01-02T03:04:05Z"`},
-		{"POST", "", `{"reader":"u1","before":"2026-01-02T03:04:05Z"}`, 400, "want"},
+		{"POST", "", `{"reader":"u1","before":"2026-01-02T03:04:05Z"}`, 400, `"code":"bad_body"`},
 		{"POST", "", `{}`, 400, "name either a token_id or a reader"},
 		{"POST", "", `{"token_id":"a","expires":"2020-01-01T00:00:00Z"}`, 400, "lies in the past"},
-		{"POST", "", `{"token_id":"` + strings.Repeat("a", 20_000) + `"}`, 400, "want"},
+		{"POST", "", `{"token_id":"` + strings.Repeat("a", 20_000) + `"}`, 400, `"code":"bad_body"`},
 		{"GET", "", "", 200, `"token_id":"a"`},
 		{"DELETE", "?token_id=a", "", 204, ""},
-		{"DELETE", "?token_id=a", "", 404, "no such revocation"},
-		{"DELETE", "", "", 400, "name either"},
+		{"DELETE", "?token_id=a", "", 404, `"code":"not_found","error":"no such revocation`},
+		{"DELETE", "", "", 400, `"code":"bad_revocation"`},
 		{"PUT", "", "", 405, ""},
 	} {
 		if status, answer := do(c.method, c.query, c.body); status != c.status || !strings.Contains(answer, c.want) {

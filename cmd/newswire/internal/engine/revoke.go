@@ -38,7 +38,7 @@ func (e *engine) revocationHandler() http.Handler {
 		case err != nil:
 			tellFault(w, err)
 		case !found:
-			tell(w, http.StatusNotFound, map[string]string{"error": "no such revocation is in force"})
+			tellRefusal(w, http.StatusNotFound, "not_found", "no such revocation is in force")
 		default:
 			w.WriteHeader(http.StatusNoContent)
 		}
@@ -51,9 +51,7 @@ func (e *engine) serveRevoke(w http.ResponseWriter, r *http.Request) {
 	in := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRevocationBody))
 	in.DisallowUnknownFields() // a misspelt condition must not revoke more than was meant
 	if err := in.Decode(&wanted); err != nil {
-		tell(w, http.StatusBadRequest, map[string]string{
-			"error": `want {"token_id":"…","expires":"<RFC 3339>"} or {"reader":"…","issued_before":"…","expires":"…"}`,
-		})
+		tellRefusal(w, http.StatusBadRequest, "bad_body", `want {"token_id":"…","expires":"<RFC 3339>"} or {"reader":"…","issued_before":"…","expires":"…"}`)
 		return
 	}
 	made, ended, err := e.gateway.Revoke(r.Context(), wanted)
@@ -66,11 +64,15 @@ func (e *engine) serveRevoke(w http.ResponseWriter, r *http.Request) {
 
 // tellFault answers with what is wrong with the wish, or with the journal.
 func tellFault(w http.ResponseWriter, err error) {
-	status := http.StatusServiceUnavailable
+	status, code := http.StatusServiceUnavailable, "unavailable"
 	if wrong := new(gateway.ErrRevocation); errors.As(err, &wrong) {
-		status = http.StatusBadRequest
+		status, code = http.StatusBadRequest, "bad_revocation"
 	}
-	tell(w, status, map[string]string{"error": err.Error()})
+	tellRefusal(w, status, code, err.Error())
+}
+
+func tellRefusal(w http.ResponseWriter, status int, code, text string) {
+	tell(w, status, map[string]string{"code": code, "error": text})
 }
 
 func tell(w http.ResponseWriter, status int, body any) {
