@@ -52,6 +52,19 @@ func Good(more jwt.MapClaims) jwt.MapClaims {
 	return claims
 }
 
+// critical makes a token that is to be refused by who does not understand an
+// extension (RFC 7515 §4.1.11).
+func critical(t testing.TB, secret []byte) string {
+	t.Helper()
+	token := jwt.NewWithClaims(jwt.SigningMethodHS256, Good(nil))
+	token.Header["crit"], token.Header["x-bound"] = []string{"x-bound"}, "to a device"
+	signed, err := token.SignedString(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
 // BadTokens are refused by who checks HS256, issuer cms and audience newswire.
 func BadTokens(t testing.TB, secret []byte) map[string]string {
 	hs := func(more jwt.MapClaims) string { return Sign(t, jwt.SigningMethodHS256, secret, Good(more)) }
@@ -68,6 +81,8 @@ func BadTokens(t testing.TB, secret []byte) map[string]string {
 		"without exp":         hs(jwt.MapClaims{"exp": nil}),
 		"exp of text":         hs(jwt.MapClaims{"exp": "tomorrow"}),
 		"not valid yet":       hs(jwt.MapClaims{"nbf": time.Now().Add(time.Hour).Unix()}),
+		"issued tomorrow":     hs(jwt.MapClaims{"iat": time.Now().Add(24 * time.Hour).Unix(), "exp": time.Now().Add(25 * time.Hour).Unix()}),
+		"a crit header":       critical(t, secret),
 		"alg none":            Sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, Good(nil)),
 		"HS512":               Sign(t, jwt.SigningMethodHS512, secret, Good(nil)),
 		"RS256":               Sign(t, jwt.SigningMethodRS256, other, Good(nil)),

@@ -86,6 +86,7 @@ func New(cfg Config, log *slog.Logger) (*Verifier, error) {
 	v := &Verifier{cfg: cfg, log: log}
 	opts := []jwt.ParserOption{
 		jwt.WithValidMethods(algorithms), jwt.WithExpirationRequired(), jwt.WithStrictDecoding(), jwt.WithLeeway(cfg.Leeway),
+		jwt.WithIssuedAt(), // one issued in the future would outlive MaxTTL, and revocations by the time of issue
 	}
 	if cfg.Issuer != "" {
 		opts = append(opts, jwt.WithIssuer(cfg.Issuer))
@@ -188,6 +189,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	}
 	var c claims
 	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
+		if _, ok := t.Header["crit"]; ok { // no extension is understood here (RFC 7515 §4.1.11)
+			return nil, ErrInvalid
+		}
 		kid, _ := t.Header["kid"].(string)
 		return v.fitting(ctx, t.Method.Alg(), kid)
 	})

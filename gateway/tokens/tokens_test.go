@@ -159,6 +159,7 @@ func TestWhatAGoodTokenSays(t *testing.T) {
 	}
 	for name, claims := range map[string]jwt.MapClaims{
 		"valid only behind the leeway": {"nbf": now.Add(2 * time.Minute).Unix(), "exp": now.Add(time.Hour).Unix()},
+		"issued behind the leeway":     {"iat": now.Add(2 * time.Minute).Unix(), "exp": now.Add(time.Hour).Unix()},
 		"longer than may be":           {"iat": now.Unix(), "exp": now.Add(time.Hour + time.Second).Unix()},
 		"longer than may be, no iat":   {"exp": now.Add(2 * time.Hour).Unix()},
 		"expired within the leeway":    {"exp": now.Add(-time.Second).Unix()},
@@ -166,6 +167,10 @@ func TestWhatAGoodTokenSays(t *testing.T) {
 		if _, err := verify(claims); err == nil {
 			t.Errorf("a token that is %s is taken", name)
 		}
+	}
+	ahead := now.Add(50 * time.Second) // by the issuer's clock
+	if _, err := verify(jwt.MapClaims{"iat": ahead.Unix(), "exp": ahead.Add(time.Hour).Unix()}); err != nil {
+		t.Errorf("a token issued within the leeway: %v", err)
 	}
 	if who, err := verify(jwt.MapClaims{"exp": now.Add(time.Minute).Unix(), "tags": []string{"a", "*"}}); err != nil || who.Permit != nil || who.Role != "" || who.ID != "" || !who.Issued.IsZero() {
 		t.Errorf("a token with little says %+v, %v", who, err)

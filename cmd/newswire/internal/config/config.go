@@ -113,7 +113,7 @@ type Auth struct {
 	Audience        string `yaml:"audience"`          // aud that tokens must carry; empty: any
 	Anonymous       bool   `yaml:"anonymous"`         // readers without a token come in over WebSocket; default false
 
-	Leeway time.Duration `yaml:"leeway"`  // by which the issuer's clock may be ahead of ours (nbf); default 30s
+	Leeway time.Duration `yaml:"leeway"`  // by which the issuer's clock may be ahead of ours (iat, nbf); default 30s
 	MaxTTL time.Duration `yaml:"max_ttl"` // tokens that live longer are refused; default 0s, any
 
 	HS256Secret []byte             `yaml:"-"` // what HS256SecretFile held
