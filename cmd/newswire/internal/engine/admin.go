@@ -38,7 +38,7 @@ func newAdmin(address string, e *engine) (*admin, error) {
 		return nil, err
 	}
 	return &admin{ln, &http.Server{
-		Handler:           e.adminHandler(),
+		Handler:           ownHost(address, ln.Addr(), e.adminHandler()),
 		ReadHeaderTimeout: 5 * time.Second,
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 	}}, nil
