@@ -44,6 +44,19 @@ func (r Revocation) check() error {
 	return nil
 }
 
+// attrs are what it says, for the log.
+func (r Revocation) attrs() (attrs []any) {
+	if r.TokenID != "" {
+		attrs = append(attrs, "token_id", r.TokenID)
+	} else {
+		attrs = append(attrs, "reader", r.Reader, "issued_before", r.IssuedBefore)
+	}
+	if !r.Expires.IsZero() {
+		attrs = append(attrs, "expires", r.Expires)
+	}
+	return attrs
+}
+
 // key is where the record is kept.
 func (r Revocation) key() []byte {
 	if r.TokenID != "" {
@@ -274,7 +287,7 @@ func (g *Gateway) Revoke(ctx context.Context, r Revocation) (made Revocation, en
 		}
 	}
 	g.pools.wakePolls()
-	log := g.log.With("token_id", made.TokenID, "reader", made.Reader, "issued_before", made.IssuedBefore, "expires", made.Expires, "sessions_ended", ended)
+	log := g.log.With(made.attrs()...).With("sessions_ended", ended)
 	if err != nil {
 		log.Error("tokens revoked until the next start only", "err", err)
 		return made, ended, fmt.Errorf("keep a revocation: %w", err)
