@@ -19,6 +19,8 @@ func (c *Config) checkJournal(check *checker) {
 	switch wait := c.Ack.TotalWait(); {
 	case j.Retention <= 0:
 		check.fault("journal.retention", "is %s: write more than 0s, such as 72h", j.Retention)
+	case wait == math.MaxInt64: // saturated: no duration says how long
+		check.fault("ack.retries", "is %d: with ack.timeout %s and ack.backoff %v a message waits centuries for its acks; write less, such as 2 retries and backoff 2", c.Ack.Retries, c.Ack.Timeout, c.Ack.Backoff)
 	case j.Retention <= wait:
 		check.fault("journal.retention", "is %s: a message waits %s for its acks (ack.timeout, retries and backoff), keep it longer than that", j.Retention, wait)
 	case c.Postgres.Backfill > j.Retention:

@@ -54,6 +54,7 @@ func TestFaultsAreSentences(t *testing.T) {
 		{"retention", "gateway:", "journal: {retention: 3m}\ngateway:", `newswire.yaml line 6: journal.retention is 3m0s: a message waits 3m30s for its acks (ack.timeout, retries and backoff), keep it longer than that`},
 		{"timeout", "gateway:", "ack: {timeout: 99ms}\ngateway:", `newswire.yaml line 6: ack.timeout is 99ms: write at least 100ms, such as 30s`},
 		{"retries", "gateway:", "ack: {retries: -1}\ngateway:", `newswire.yaml line 6: ack.retries is -1: write 0 or more, such as 2`},
+		{"centuries", "gateway:", "ack: {retries: 99, backoff: 10}\ngateway:", `newswire.yaml line 6: ack.retries is 99: with ack.timeout 30s and ack.backoff 10 a message waits centuries for its acks; write less, such as 2 retries and backoff 2`},
 		{"backoff", "gateway:", "ack: {backoff: 0.5}\ngateway:", `newswire.yaml line 6: ack.backoff is 0.5: write 1 or more, such as 2`},
 
 		{"listen", "gateway: {", "gateway: {listen: '8080', ", `newswire.yaml line 6: gateway.listen is not an address to listen on, "8080": write host:port or :port, such as 127.0.0.1:8081`},
