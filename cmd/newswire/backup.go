@@ -51,7 +51,7 @@ func (p *program) restore() *cobra.Command {
 				}
 				f, err := os.Open(args[0])
 				if err != nil {
-					return err
+					return fmt.Errorf("restore: %w: name a file that `newswire backup` has made and that this account may read", err)
 				}
 				defer f.Close() // was only read
 				part, err := journal.Restore(ctx, f, cfg.Journal.Dir, p.logger(cfg.Log))

@@ -98,6 +98,18 @@ func TestWrongConfigurationIsCodeTwoInEveryCommand(t *testing.T) {
 	}
 }
 
+func TestAFileThatCannotBeOpenedIsNamedWithWhatToDo(t *testing.T) {
+	for command, remedy := range map[string]string{
+		"restore": "name a file that `newswire backup` has made and that this account may read",
+		"backup":  "name a file that this account may write, in a directory that is there",
+	} {
+		code, _, stderr := call(t, least, nil, command, "nowhere/x")
+		if want := "newswire: " + command + ": open nowhere/x: no such file or directory: " + remedy + "\n"; code != exitFailed || stderr != want {
+			t.Errorf("%s: code %d, %swant code 1 and %s", command, code, stderr, want)
+		}
+	}
+}
+
 func TestNoConfigurationIsOneSentence(t *testing.T) {
 	code, _, stderr := call(t, "", []string{"PATH=/bin"}, "serve")
 	const want = "newswire: no configuration: there is no newswire.yaml in this directory and no NEWSWIRE_ variable; name the file with --config\n"

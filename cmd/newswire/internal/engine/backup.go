@@ -25,7 +25,7 @@ import (
 func Backup(ctx context.Context, cfg config.Config, name string) (b journal.BackupFile, added int64, err error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return b, 0, err
+		return b, 0, fmt.Errorf("backup: %w: name a file that this account may write, in a directory that is there", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if err := lock(f); err != nil {
