@@ -54,7 +54,7 @@ type Record struct {
 	Number journal.Reader `json:"n"`
 	Follow []string       `json:"f,omitempty"`
 	Mute   []string       `json:"m,omitempty"`
-	Permit Permit         `json:"p"`             // of the token that it last showed
+	Permit Permit         `json:"p"`             // of the token that it last showed, and of the sessions that it had then
 	Met    bool           `json:"met,omitempty"` // it has followed something
 }
 

@@ -3,6 +3,8 @@ package fanout
 import (
 	"slices"
 	"strings"
+
+	"newswire/fanout/journal"
 )
 
 // Permit is what a reader's token allows it to follow: tags, and prefixes that
@@ -16,6 +18,23 @@ func (p Permit) Allows(tag string) bool {
 		prefix, ok := permitPrefix(one)
 		return one == tag || ok && strings.HasPrefix(tag, prefix)
 	})
+}
+
+// Covers tells whether a message has a tag that may be followed, or had it
+// before the change that the message tells of.
+func (p Permit) Covers(m *journal.Message) bool {
+	may := func(tag string) bool { return tag != AllTags && p.Allows(tag) }
+	return p == nil || slices.ContainsFunc(m.Tags, may) || slices.ContainsFunc(m.Former, may)
+}
+
+// Or gives what one of two permits allows.
+func (p Permit) Or(other Permit) Permit {
+	if p == nil || other == nil {
+		return nil
+	}
+	both := append(append(Permit{}, p...), other...)
+	slices.Sort(both)
+	return slices.Compact(both)
 }
 
 func (p Permit) equal(other Permit) bool {

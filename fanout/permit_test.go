@@ -3,6 +3,8 @@ package fanout
 import (
 	"slices"
 	"testing"
+
+	"newswire/fanout/journal"
 )
 
 func TestPermitSaysWhatMayBeFollowed(t *testing.T) {
@@ -24,6 +26,31 @@ func TestPermitSaysWhatMayBeFollowed(t *testing.T) {
 	} {
 		if got := c.permit.Allows(c.tag); got != c.allowed {
 			t.Errorf("%v allows %q: %t, want %t", c.permit, c.tag, got, c.allowed)
+		}
+	}
+}
+
+func TestPermitCoversAMessageByOneTag(t *testing.T) {
+	for _, c := range []struct {
+		permit       Permit
+		tags, former []string
+		covered      bool
+	}{
+		{nil, nil, nil, true},
+		{Permit{}, []string{"tech"}, nil, false},
+		{Permit{"tech"}, []string{"sport", "tech"}, nil, true},
+		{Permit{"tech"}, []string{"sport"}, []string{"tech"}, true}, // it is told that the article left it
+		{Permit{"team:*"}, []string{"team:a"}, nil, true},
+		{Permit{"tech"}, []string{AllTags}, nil, false},
+		{Permit{"tech"}, nil, nil, false},
+	} {
+		if got := c.permit.Covers(&journal.Message{Tags: c.tags, Former: c.former}); got != c.covered {
+			t.Errorf("%v covers %q, formerly %q: %t, want %t", c.permit, c.tags, c.former, got, c.covered)
+		}
+	}
+	for _, c := range [][3]Permit{{nil, {"a"}, nil}, {{"a"}, nil, nil}, {{}, {}, {}}, {{"b", "c"}, {"a", "b"}, {"a", "b", "c"}}} {
+		if got := c[0].Or(c[1]); !got.equal(c[2]) {
+			t.Errorf("%#v or %#v is %#v, want %#v", c[0], c[1], got, c[2])
 		}
 	}
 }

@@ -102,6 +102,9 @@ func (r *Readers) editLocked(ctx context.Context, s *stripe, name string, e Edit
 	after, permit := e.apply(rd.sets), rd.permit
 	if e.Permit != nil {
 		permit = *e.Permit
+		if e.Widen != nil && rd.number != 0 {
+			permit = e.Widen(rd.number, permit)
+		}
 	}
 	if n := len(after.Follow) + len(after.Mute); limit > 0 && n > limit && n > len(rd.sets.Follow)+len(rd.sets.Mute) {
 		return Edited{}, &ErrTagLimit{limit}

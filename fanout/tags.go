@@ -5,6 +5,8 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"newswire/fanout/journal"
+
 	"github.com/cespare/xxhash/v2"
 )
 
@@ -64,6 +66,7 @@ func (s Sets) clone() Sets { return Sets{slices.Clone(s.Follow), slices.Clone(s.
 // Edit is a wish to change a reader's sets.
 type Edit struct {
 	Permit    *Permit   // of the reader's present token; nil leaves it
+	Widen     Widening  // where given, what else Permit comes to
 	SetFollow *[]string // where given, replaces what is followed
 	SetMute   *[]string
 	Follow    []string // added
@@ -71,6 +74,11 @@ type Edit struct {
 	Mute      []string
 	Unmute    []string
 }
+
+// Widening adds to a permit what the reader's other sessions may follow. It is
+// called under the reader's lock: what it sees no other Edit of the reader
+// misses.
+type Widening func(journal.Reader, Permit) Permit
 
 // check tells the first tag that is not one.
 func (e Edit) check() error {

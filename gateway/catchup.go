@@ -24,7 +24,7 @@ func (s *session) catchUp() error {
 		if err != nil {
 			return err
 		}
-		if f != nil { // else it is no longer kept
+		if f != nil && s.mayGet(f.message) { // else it is no longer kept, or not for this token
 			frames, size = append(frames, f), size+len(f.wire)
 		}
 	}

@@ -179,10 +179,11 @@ func (g *Gateway) welcome(ctx context.Context, s *session, who identity, hello c
 	}
 	s.name = who.Reader
 	s.show(who)
+	s.limit(who.Permit)
 	edit := fanout.Edit{SetFollow: hello.Follow, SetMute: hello.Mute}
-	edited, refused, err := g.edit(ctx, who, edit)
+	edited, refused, err := g.edit(ctx, s, who, edit)
 	if refused != nil { // the sets stay as they are
-		edited, _, err = g.edit(ctx, who, fanout.Edit{})
+		edited, _, err = g.edit(ctx, s, who, fanout.Edit{})
 	}
 	if err != nil {
 		s.fail(err)
@@ -194,6 +195,10 @@ func (g *Gateway) welcome(ctx context.Context, s *session, who identity, hello c
 	}
 	if g.endRevoked(s) { // meanwhile
 		return true
+	}
+	if _, _, err := g.edit(ctx, s, who, fanout.Edit{}); err != nil { // a narrower token may have come before it was attached
+		s.fail(err)
+		return false
 	}
 	s.replayed = g.deps.ledger.Opened() // what others have by now is no news any more
 	s.begin(g.welcomeFrames(s, hello, edited, refused, resume, who.Expires)...)

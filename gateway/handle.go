@@ -107,7 +107,7 @@ func (g *Gateway) handleEdit(ctx context.Context, s *session, ref string, e fano
 // editOf is edit by a session.
 func (g *Gateway) editOf(ctx context.Context, s *session, e fanout.Edit) (fanout.Edited, *refusal, error) {
 	if !isGuest(s.reader) {
-		return g.edit(ctx, *s.shown.Load(), e)
+		return g.edit(ctx, s, *s.shown.Load(), e)
 	}
 	edited, refused := g.editGuest(s.reader, e)
 	if refused != nil {
@@ -131,15 +131,20 @@ func (g *Gateway) tellOthers(but *session, edited fanout.Edited) {
 // editTimeout is how long a change may take to become durable and routed.
 const editTimeout = 15 * time.Second
 
-// edit checks and makes a change, and returns when it is durable and all that
-// was journaled before it was handed to the pools.
-func (g *Gateway) edit(ctx context.Context, who identity, e fanout.Edit) (fanout.Edited, *refusal, error) {
+// edit checks and makes a change that s asks for, or a request where s is nil.
+// It returns when the change is durable and all that was journaled before it was
+// handed to the pools.
+//
+// From then on a stored follow matches as far as this token covers it, or that
+// of another session that goes on: a narrow token takes nothing from those.
+func (g *Gateway) edit(ctx context.Context, s *session, who identity, e fanout.Edit) (fanout.Edited, *refusal, error) {
 	if refused := permitted(who, e); refused != nil {
 		return fanout.Edited{}, refused, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, editTimeout)
 	defer cancel()
-	e.Permit = &who.Permit // a stored follow that this token does not cover stops matching
+	e.Permit = &who.Permit
+	e.Widen = func(r journal.Reader, permit fanout.Permit) fanout.Permit { return g.pools.widen(r, permit, s) }
 	edited, err := g.readers.Edit(ctx, who.Reader, e, g.cfg.Limits.TagsPerReader)
 	if refused := refusalOf(err); refused != nil {
 		return fanout.Edited{}, refused, nil
@@ -186,7 +191,8 @@ func (g *Gateway) handleToken(ctx context.Context, s *session, f clientFrame) {
 		s.say(errorFrame{"error", f.Ref, codeFor(err), err.Error()})
 		return
 	}
-	edited, _, err := g.edit(ctx, who, fanout.Edit{})
+	s.limit(who.Permit.Or(s.mayFollow())) // what the old one covers comes up to the answer
+	edited, _, err := g.edit(ctx, s, who, fanout.Edit{})
 	if err != nil {
 		s.fail(err)
 		return
@@ -196,7 +202,10 @@ func (g *Gateway) handleToken(ctx context.Context, s *session, f clientFrame) {
 		return
 	}
 	reply := controlFrame(tokenFrame{"token", f.Ref, who.Expires.UTC().Format(time.RFC3339)})
-	_ = g.pools.do(ctx, s.reader, func(*pool) { s.answer(edited.Seq, reply) }) // the session has ended
+	_ = g.pools.do(ctx, s.reader, func(*pool) { // else the session has ended
+		s.limit(who.Permit)
+		s.answer(edited.Seq, reply)
+	})
 }
 
 // show notes what the session's present token says.

@@ -251,7 +251,7 @@ func (g *Gateway) servePatch(w http.ResponseWriter, r *http.Request, who identit
 }
 
 func (g *Gateway) serveEdit(w http.ResponseWriter, r *http.Request, who identity, e fanout.Edit) {
-	edited, refused, err := g.edit(r.Context(), who, e)
+	edited, refused, err := g.edit(r.Context(), nil, who, e)
 	switch {
 	case refused != nil && refused.code == "tag_forbidden":
 		problem(w, http.StatusForbidden, refused.code, refused.text)

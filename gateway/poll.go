@@ -64,15 +64,19 @@ func (g *Gateway) servePoll(w http.ResponseWriter, r *http.Request, who identity
 		problem(w, http.StatusBadRequest, "bad_query", err.Error())
 		return
 	}
-	edited, _, err := g.edit(r.Context(), who, fanout.Edit{}) // makes a new reader known
+	edited, _, err := g.edit(r.Context(), nil, who, fanout.Edit{}) // makes a new reader known
 	if err != nil {
 		g.fault(w, err)
 		return
 	}
 	g.pools.polled(edited.Reader)
 	defer g.pools.polled(edited.Reader)
-	news, stop := g.pools.awaitNews(edited.Reader)
+	news, stop := g.pools.awaitNews(edited.Reader, who.Permit)
 	defer stop()
+	if _, _, err := g.edit(r.Context(), nil, who, fanout.Edit{}); err != nil { // a narrower token may have come before it waited
+		g.fault(w, err)
+		return
+	}
 	patience := time.NewTimer(min(p.wait, time.Until(who.Expires)))
 	defer patience.Stop()
 	for {
@@ -80,7 +84,7 @@ func (g *Gateway) servePoll(w http.ResponseWriter, r *http.Request, who identity
 			refuseToken(w, errRevoked)
 			return
 		}
-		answered, err := g.answerPoll(r.Context(), w, edited.Reader, p)
+		answered, err := g.answerPoll(r.Context(), w, edited.Reader, who.Permit, p)
 		switch {
 		case answered && err != nil:
 			g.log.Error("poll was answered and cannot be recorded", "err", err)
@@ -105,37 +109,42 @@ func (g *Gateway) servePoll(w http.ResponseWriter, r *http.Request, who identity
 	}
 }
 
-// answerPoll writes what is unread; false when nothing is. One poll of a reader
-// at a time: two never get the same message.
-func (g *Gateway) answerPoll(ctx context.Context, w http.ResponseWriter, reader journal.Reader, p pollRequest) (answered bool, err error) {
+// answerPoll writes what is unread and covered by permit; false when nothing is.
+// One poll of a reader at a time: two never get the same message.
+func (g *Gateway) answerPoll(ctx context.Context, w http.ResponseWriter, reader journal.Reader, permit fanout.Permit, p pollRequest) (answered bool, err error) {
 	give, ok := g.polling.take(ctx, reader)
 	if !ok {
 		return false, nil // the client has gone: what it did not get stays unread
 	}
 	defer give() // behind the write: the next poll must see what this one marked
-	unread, _, err := g.deps.ledger.Unread(reader, 0, p.limit)
-	if err != nil || len(unread) == 0 {
-		return false, err
-	}
 	body := []byte(`{"messages":[`)
 	var taken []journal.Attempt
 	var last journal.ID
-	for _, a := range unread {
-		m, kept, err := g.deps.journal.Message(a.Seq)
+	var through journal.Seq
+	for more := true; more; {
+		var unread []journal.Attempt
+		unread, through, err = g.deps.ledger.Unread(reader, through, p.limit)
 		if err != nil {
 			return false, err
 		}
-		if !kept {
-			continue
+		for _, a := range unread {
+			m, kept, err := g.deps.journal.Message(a.Seq)
+			if err != nil {
+				return false, err
+			}
+			if !kept || !permit.Covers(m) {
+				continue
+			}
+			if len(taken) > 0 {
+				body = append(body, ',')
+			}
+			body = m.AppendFrame(body, a)
+			taken, last = append(taken, a), m.ID
+			if len(body) > pollBytes || len(taken) == p.limit {
+				break
+			}
 		}
-		if len(taken) > 0 {
-			body = append(body, ',')
-		}
-		body = m.AppendFrame(body, a)
-		taken, last = append(taken, a), m.ID
-		if len(body) > pollBytes {
-			break
-		}
+		more = permit != nil && len(unread) == p.limit && len(taken) == 0 // what it may not have stands before what it may
 	}
 	if len(taken) == 0 {
 		return false, nil

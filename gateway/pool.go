@@ -24,7 +24,13 @@ type pool struct {
 	online *roaring.Bitmap
 	here   map[journal.Reader]*attendance
 	left   map[journal.Reader]time.Time // who went, or polled, within lately
-	polls  map[journal.Reader][]chan struct{}
+	polls  map[journal.Reader][]waitingPoll
+}
+
+// waitingPoll is a poll that waits for news.
+type waitingPoll struct {
+	news   chan struct{}
+	permit fanout.Permit // of its token
 }
 
 // attendance is a reader's sessions, oldest first, and since when there is one.
@@ -47,7 +53,7 @@ func newPool(d *deps) *pool {
 		online: roaring.New(),
 		here:   make(map[journal.Reader]*attendance),
 		left:   make(map[journal.Reader]time.Time),
-		polls:  make(map[journal.Reader][]chan struct{}),
+		polls:  make(map[journal.Reader][]waitingPoll),
 	}
 }
 
@@ -166,7 +172,9 @@ func (p *pool) reach(readers *roaring.Bitmap) (sessions []*session, polls []chan
 		if a := p.here[r]; a != nil {
 			sessions = append(sessions, a.sessions...)
 		}
-		polls = append(polls, p.polls[r]...)
+		for _, poll := range p.polls[r] {
+			polls = append(polls, poll.news)
+		}
 	}
 	return sessions, polls
 }
@@ -341,19 +349,36 @@ func (ps *Pools) polled(r journal.Reader) {
 	}
 }
 
+// widen adds to a permit what the reader's sessions that go on may follow, but
+// for one, and its polls that wait.
+func (ps *Pools) widen(r journal.Reader, permit fanout.Permit, but *session) fanout.Permit {
+	p := ps.of(r)
+	for _, s := range p.sessionsOf(r) {
+		if s != but && permit != nil && !s.ended() {
+			permit = permit.Or(s.mayFollow())
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, poll := range p.polls[r] {
+		permit = permit.Or(poll.permit)
+	}
+	return permit
+}
+
 // awaitNews gives a channel that gets a token when a message is routed to the
-// reader, until stop is called.
-func (ps *Pools) awaitNews(r journal.Reader) (news <-chan struct{}, stop func()) {
+// reader, until stop is called; permit is what the reader's token covers.
+func (ps *Pools) awaitNews(r journal.Reader, permit fanout.Permit) (news <-chan struct{}, stop func()) {
 	p := ps.of(r)
 	ch := make(chan struct{}, 1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.polls[r] = append(p.polls[r], ch)
+	p.polls[r] = append(p.polls[r], waitingPoll{ch, permit})
 	p.online.Add(uint32(r))
 	return ch, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.polls[r] = slices.DeleteFunc(p.polls[r], func(other chan struct{}) bool { return other == ch })
+		p.polls[r] = slices.DeleteFunc(p.polls[r], func(other waitingPoll) bool { return other.news == ch })
 		if len(p.polls[r]) == 0 {
 			delete(p.polls, r)
 			if p.here[r] == nil {
@@ -369,7 +394,9 @@ func (ps *Pools) wakePolls() {
 		var polls []chan struct{}
 		p.mu.Lock()
 		for _, of := range p.polls {
-			polls = append(polls, of...)
+			for _, poll := range of {
+				polls = append(polls, poll.news)
+			}
 		}
 		p.mu.Unlock()
 		wake(polls)

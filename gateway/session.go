@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"newswire/fanout"
 	"newswire/fanout/journal"
 )
 
@@ -22,16 +23,17 @@ import (
 // hold it open by use.
 type session struct {
 	// What a delivery touches stands together.
-	link    link           // fixed: the bytes of the connection
-	batch   []*frame       // owned by who writes: on their way out
-	sent    int            // owned by who writes: bytes of batch that are out
-	due     time.Duration  // owned by who writes, and read under mu while blocked: uptime by which batch must be out; 0: it was not begun
-	deps    *deps          // fixed: the gateway's
-	reader  journal.Reader // fixed by the welcome, before the session is attached; 0 until then
-	users   atomic.Int32   // who holds it open, and isOver
-	turn    turnstile      // to read
-	blocked atomic.Bool    // a batch waits for room in the socket; changed under mu
-	room    atomic.Bool    // there was room since the last write began
+	link    link                          // fixed: the bytes of the connection
+	batch   []*frame                      // owned by who writes: on their way out
+	sent    int                           // owned by who writes: bytes of batch that are out
+	due     time.Duration                 // owned by who writes, and read under mu while blocked: uptime by which batch must be out; 0: it was not begun
+	deps    *deps                         // fixed: the gateway's
+	reader  journal.Reader                // fixed by the welcome, before the session is attached; 0 until then
+	users   atomic.Int32                  // who holds it open, and isOver
+	turn    turnstile                     // to read
+	blocked atomic.Bool                   // a batch waits for room in the socket; changed under mu
+	room    atomic.Bool                   // there was room since the last write began
+	permit  atomic.Pointer[fanout.Permit] // what it may be sent; nil: everything
 
 	mu      sync.Mutex // guards what follows, up to the blank line
 	writing bool
@@ -106,6 +108,8 @@ func (s *session) offer(f *frame) (mine bool) {
 	defer s.mu.Unlock()
 	switch {
 	case s.ending.code != 0 || f.attempt.Seq <= s.cursor:
+	case s.live && !s.mayGet(f.message): // it stays owed to the reader
+		s.cursor = f.attempt.Seq
 	case !s.live:
 		s.missed = f.attempt.Seq
 	case s.fullLocked():
@@ -126,7 +130,7 @@ func (s *session) offer(f *frame) (mine bool) {
 func (s *session) retry(f *frame) (mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending.code != 0 || !s.live && f.attempt.Seq > s.cursor || len(s.queue) >= maxRetries {
+	if s.ending.code != 0 || !s.live && f.attempt.Seq > s.cursor || len(s.queue) >= maxRetries || !s.mayGet(f.message) {
 		return false
 	}
 	if !s.begun {
@@ -135,6 +139,29 @@ func (s *session) retry(f *frame) (mine bool) {
 	}
 	s.queueLocked(f)
 	return s.claimLocked()
+}
+
+// mayGet tells whether the session's token covers a message.
+func (s *session) mayGet(m *journal.Message) bool {
+	permit := s.permit.Load()
+	return permit == nil || permit.Covers(m)
+}
+
+// mayFollow gives what the session's token covers.
+func (s *session) mayFollow() fanout.Permit {
+	if permit := s.permit.Load(); permit != nil {
+		return *permit
+	}
+	return nil
+}
+
+// limit sets what the session may be sent.
+func (s *session) limit(permit fanout.Permit) {
+	if permit == nil {
+		s.permit.Store(nil)
+	} else {
+		s.permit.Store(&permit)
+	}
 }
 
 // answer queues a reply that stands behind the welcome and the messages up to
