@@ -81,16 +81,6 @@ func (u *Update) setLarge(at place, value []byte) {
 // inParts tells a record that says only in how many pieces the entry is.
 func inParts(record []byte) bool { return len(record) == 2 && record[0] == recordParts }
 
-// deleteLarge removes a record that stands there.
-func (u *Update) deleteLarge(at place, record []byte) {
-	u.Delete(at.key)
-	if inParts(record) {
-		for part := range int(record[1]) {
-			u.Delete(at.part(part))
-		}
-	}
-}
-
 func chunks(b []byte, size int) func(yield func([]byte) bool) {
 	return func(yield func([]byte) bool) {
 		for len(b) > 0 {
