@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -77,6 +79,29 @@ func (r *roamer) all() []*gatewaytest.Reader {
 	return r.connections[:len(r.connections):len(r.connections)]
 }
 
+// told is a state that is put into words only when it is printed.
+type told func() string
+
+func (t told) String() string { return t() }
+
+// history tells how each of its connections went.
+func (r *roamer) history() string {
+	var text []string
+	for _, c := range r.all() {
+		frames := c.Frames()
+		last := "nothing"
+		if len(frames) > 0 {
+			f := frames[len(frames)-1]
+			last = fmt.Sprintf("last %s %s at %s", f.Type, f.ID, f.At.Format(time.TimeOnly))
+		}
+		text = append(text, fmt.Sprintf("%d frames, %s, open %t", len(frames), last, !c.Gone(closed)))
+	}
+	return strings.Join(text, "; ")
+}
+
+// closed lets who waits for it go on at once.
+var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
 // cut breaks the connection that the roamer has.
 func (r *roamer) cut() {
 	if all := r.all(); len(all) > 0 {
@@ -150,7 +175,9 @@ func verifyCrowd(t *testing.T, e *harness.Engine, w *harness.Witness, all []*roa
 					ids[id] = true
 				}
 			}
-			return len(ids) >= len(h.Articles), len(ids)
+			return len(ids) >= len(h.Articles), told(func() string {
+				return fmt.Sprintf("%d of %d, %s; the engine at %+v", len(ids), len(h.Articles), r.history(), e.Status())
+			})
 		})
 	}
 	e.AwaitSettled()
