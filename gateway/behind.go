@@ -18,6 +18,7 @@ func newBehind() *behind { return &behind{more: make(chan struct{}, 1)} }
 
 // add puts a session at the end.
 func (b *behind) add(s *session) {
+	s.queues.Store(true)
 	b.mu.Lock()
 	b.waiting = append(b.waiting, s)
 	b.mu.Unlock()
@@ -59,6 +60,8 @@ func (b *behind) work(ctx context.Context) {
 				return
 			}
 		}
+		s.heard.Store(int64(uptime())) // it was not pinged while it waited here
+		s.queues.Store(false)
 		s.step()
 		s.write()
 	}

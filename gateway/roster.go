@@ -97,6 +97,7 @@ func (s *session) look(now time.Time, up time.Duration) {
 	case expires == 0: // it has not said hello, or waits for its welcome
 	case now.Unix() >= expires:
 		s.end(endTokenExpired, 0)
+	case s.queues.Load(): // what is said to it now would wait, too
 	case silent > 2*every:
 		s.drop(endSilent)
 	case up-time.Duration(s.pinged.Load()) >= every-lookEvery/2: // the nearest look

@@ -33,6 +33,7 @@ type session struct {
 	turn    turnstile                     // to read
 	blocked atomic.Bool                   // a batch waits for room in the socket; changed under mu
 	room    atomic.Bool                   // there was room since the last write began
+	queues  atomic.Bool                   // it waits for its turn to read from the journal
 	permit  atomic.Pointer[fanout.Permit] // what it may be sent; nil: everything
 
 	mu      sync.Mutex // guards what follows, up to the blank line

@@ -18,7 +18,7 @@ func TestReconnectStormsLoseNothing(t *testing.T) {
 	const readers, commits, storms, admitted = 60, 400, 3, 30
 	db := pgtest.New(t)
 	witness := harness.NewWitness(db)
-	e := harness.Start(t, harness.Options{DB: db, AckTimeout: 3 * time.Second, Drain: time.Second})
+	e := harness.Start(t, harness.Options{DB: db, AckTimeout: 10 * time.Second, Drain: time.Second})
 	all := crowd(t, e, readers, "load")
 	done := harness.StartLoad(t, db, harness.Load{Clients: 2, Commits: commits, Rate: commits / 4, Tag: "load"})
 	for range storms {
@@ -51,7 +51,7 @@ func TestRollingRestartsLoseNothing(t *testing.T) {
 	const readers, commits, rollouts = 20, 600, 3
 	db := pgtest.New(t)
 	witness := harness.NewWitness(db)
-	e := harness.Start(t, harness.Options{DB: db, AckTimeout: 3 * time.Second, Drain: time.Second})
+	e := harness.Start(t, harness.Options{DB: db, AckTimeout: 10 * time.Second, Drain: time.Second})
 	all := crowd(t, e, readers, "load")
 	done := harness.StartLoad(t, db, harness.Load{Clients: 2, Commits: commits, Rate: commits / 6, Tag: "load"})
 	for range rollouts {
