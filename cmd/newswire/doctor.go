@@ -5,16 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"newswire/ack/offline"
@@ -162,16 +157,10 @@ func journalPosition(ctx context.Context, cfg config.Config) (at journal.LSN, ok
 		at, err := journal.ParseLSN(s.Journal.Confirmed)
 		return at, err == nil
 	}
-	// Opening would make a journal where there is none, and as another user
-	// leave files in it that the engine cannot write.
-	manifest := filepath.Join(cfg.Journal.Dir, "MANIFEST")
-	if _, err := os.Stat(manifest); errors.Is(err, fs.ErrNotExist) {
+	j, err := engine.OpenAtRest(cfg)
+	if errors.Is(err, engine.ErrNoJournal) {
 		return 0, true
 	}
-	if !owns(manifest) {
-		return 0, false
-	}
-	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir, Reserve: cfg.Journal.Reserve}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		return 0, false
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -92,12 +91,9 @@ func Audit(ctx context.Context, cfg config.Config, q Question) (Answer, error) {
 
 // auditAtRest reads the journal of an engine that does not run.
 func auditAtRest(ctx context.Context, cfg config.Config, q Question) (Answer, error) {
-	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir, Reserve: cfg.Journal.Reserve}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	if errors.Is(err, journal.ErrHeld) {
-		return Answer{}, fmt.Errorf("audit: %w, which does not answer on gateway.admin %s; is that its address?", err, cfg.Gateway.Admin)
-	}
+	j, err := OpenAtRest(cfg)
 	if err != nil {
-		return Answer{}, err
+		return Answer{}, fmt.Errorf("audit: %w", err)
 	}
 	readers, err := fanout.OpenReaders(fanout.InJournal(j), nil)
 	var answer Answer

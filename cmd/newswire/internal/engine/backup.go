@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -14,8 +13,6 @@ import (
 
 	"newswire/cmd/newswire/internal/config"
 	"newswire/fanout/journal"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Backup adds to the backup in a file, which it makes when it is missing, what
@@ -101,15 +98,9 @@ func addPart(ctx context.Context, cfg config.Config, w io.Writer, b journal.Back
 var errOtherJournal = errors.New("the file is a backup of another journal, or of this one before it was restored; name another file")
 
 func backupAtRest(ctx context.Context, cfg config.Config, w io.Writer, after journal.Part) error {
-	if _, err := os.Stat(cfg.Journal.Dir); err != nil {
-		return fmt.Errorf("backup: journal.dir: %w", err)
-	}
-	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir, Reserve: cfg.Journal.Reserve}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	if errors.Is(err, journal.ErrHeld) {
-		return fmt.Errorf("backup: %w, which does not answer on gateway.admin %s; is that its address?", err, cfg.Gateway.Admin)
-	}
+	j, err := OpenAtRest(cfg)
 	if err != nil {
-		return err
+		return fmt.Errorf("backup: %w", err)
 	}
 	_, err = j.Backup(ctx, after, w)
 	if errors.Is(err, journal.ErrOtherJournal) {

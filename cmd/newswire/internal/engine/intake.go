@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -14,9 +13,6 @@ import (
 
 	"newswire/cdc"
 	"newswire/cmd/newswire/internal/config"
-	"newswire/fanout/journal"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // resyncRequest asks the listener's stage to resync between two runs.
@@ -129,12 +125,9 @@ func resyncAtRest(ctx context.Context, cfg config.Config, w io.Writer) error {
 	if err := os.MkdirAll(cfg.Journal.Dir, 0o750); err != nil {
 		return fmt.Errorf("journal.dir: %w", err)
 	}
-	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir, Reserve: cfg.Journal.Reserve}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	if errors.Is(err, journal.ErrHeld) {
-		return fmt.Errorf("resync: %w, which does not answer on gateway.admin %s; is that its address?", err, cfg.Gateway.Admin)
-	}
+	j, err := openAtRest(cfg)
 	if err != nil {
-		return err
+		return fmt.Errorf("resync: %w", err)
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	written := make(chan error, 1)

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,8 +15,6 @@ import (
 
 	"newswire/cmd/newswire/internal/config"
 	"newswire/fanout/journal"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Tail prints the journal's messages as JSON lines, from the one with the id
@@ -64,12 +62,9 @@ func ended(ctx context.Context, err error) error {
 
 // tailAtRest reads the journal of an engine that does not run.
 func tailAtRest(ctx context.Context, cfg config.Config, from, tag string, w io.Writer) error {
-	j, err := journal.Open(journal.Config{Dir: cfg.Journal.Dir, Reserve: cfg.Journal.Reserve}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	if errors.Is(err, journal.ErrHeld) {
-		return fmt.Errorf("tail: %w, which does not answer on gateway.admin %s; is that its address?", err, cfg.Gateway.Admin)
-	}
+	j, err := OpenAtRest(cfg)
 	if err != nil {
-		return err
+		return fmt.Errorf("tail: %w", err)
 	}
 	after, err := before(j, from)
 	if err == nil {
@@ -88,7 +83,7 @@ func (e *engine) serveTail(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	flush := func() { _ = http.NewResponseController(w).Flush() }
 	flush()
-	err = printTail(r.Context(), e.journal, after, 0, r.FormValue("tag"), w, flush)
+	err = printTail(r.Context(), e.journal, after, forEver, r.FormValue("tag"), w, flush)
 	if err != nil && r.Context().Err() == nil {
 		e.log.Warn("tail ended", "err", err)
 	}
@@ -113,9 +108,11 @@ func before(j *journal.Journal, from string) (journal.Seq, error) {
 	return place.Seq, nil
 }
 
-// printTail prints messages behind after, up to last; 0 means for ever.
+const forEver journal.Seq = math.MaxUint64
+
+// printTail prints messages behind after, up to last.
 func printTail(ctx context.Context, j *journal.Journal, after, last journal.Seq, tag string, w io.Writer, flush func()) error {
-	for last == 0 || after < last {
+	for after < last {
 		entries, err := j.Next(ctx, after, 256)
 		if err != nil {
 			return err
