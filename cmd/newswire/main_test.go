@@ -62,7 +62,7 @@ func TestWrongCallsAreOneSentenceAndCodeTwo(t *testing.T) {
 		{[]string{"config"}, `name a command after "newswire config": check`},
 		{[]string{"config", "chekc"}, `unknown command "chekc"; did you mean "newswire config check"?`},
 		{[]string{"serve", "now"}, `newswire serve takes no argument, but was given "now"`},
-		{[]string{"serve", "--fast"}, `unknown flag: --fast`},
+		{[]string{"serve", "--fast"}, "newswire serve: unknown flag: --fast; `newswire serve --help` lists what it takes"},
 		{[]string{"token"}, `name the reader with --reader, such as --reader u1`},
 		{[]string{"token", "--reader", "a\nb"}, `--reader "a\nb": a reader's name has 1 to 256 bytes and no control characters`},
 		{[]string{"token", "--reader", "u1", "--ttl", "0s"}, `--ttl 0s: a token lives for at least 1s`},

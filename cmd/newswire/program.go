@@ -50,6 +50,9 @@ func (p *program) command() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentFlags().StringVar(&p.configPath, "config", "",
 		"configuration `file`; default newswire.yaml where there is one, else the environment alone")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%s: %w; `%s --help` lists what it takes", cmd.CommandPath(), err, cmd.CommandPath())
+	})
 	root.AddCommand(
 		p.demo(), p.setup(), p.teardown(), p.doctor(), p.slot(), p.serve(), p.resync(), p.migrate(), p.compensate(), p.tail(), p.audit(), p.backup(), p.restore(), p.token(), p.revoke(), p.config(), p.bench(), p.version(),
 	)

@@ -89,7 +89,11 @@ func (p *program) withPlan(ctx context.Context, f setupFlags, plan planner) erro
 	}
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
-		return connectFault(source, err)
+		remedy := "correct user, password or database there"
+		if f.adminDSN == "" {
+			remedy += ", or name one who may make the role with --admin-dsn"
+		}
+		return connectFault(source, err, remedy)
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) // after a signal too the server is told goodbye
 	made, err := plan(ctx, conn, cfg, wanted)
@@ -127,13 +131,14 @@ func (p *program) applyPlan(ctx context.Context, conn *pgx.Conn, plan setup.Plan
 	return nil
 }
 
-// connectFault adds the remedy: most often the role is still to be made.
-func connectFault(source string, err error) error {
+// connectFault adds the remedy: toLogin where the server does not know user,
+// password or database.
+func connectFault(source string, err error, toLogin string) error {
 	remedy := "check the address and that PostgreSQL runs"
 	if refused := new(pgconn.PgError); errors.As(err, &refused) {
-		remedy = "correct user, password or database there"
-		if source != "--admin-dsn" {
-			remedy += ", or name one who may make the role with --admin-dsn"
+		remedy = "do what the server asks for, and try again"
+		if class := refused.Code[:min(2, len(refused.Code))]; class == "28" || class == "3D" {
+			remedy = toLogin
 		}
 	}
 	return fmt.Errorf("connect with %s: %w; %s", source, err, remedy)

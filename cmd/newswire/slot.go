@@ -183,7 +183,7 @@ func (p *program) withSlotServer(ctx context.Context, do func(context.Context, *
 	login.DefaultQueryExecMode = pgx.QueryExecModeExec // prepares nothing, so a pooler may stand between
 	conn, err := pgx.ConnectConfig(ctx, login)
 	if err != nil {
-		return connectFault("postgres.dsn", err)
+		return connectFault("postgres.dsn", err, "correct user, password or database there, or let `newswire setup --apply` make the role")
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) // after a signal too the server is told goodbye
 	return do(ctx, conn, cfg)

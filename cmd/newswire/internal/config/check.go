@@ -32,7 +32,7 @@ func (c *Config) checks() []section {
 		{"fanout", nothing, c.Fanout.check},
 		{"gateway", c.Gateway.load, c.Gateway.check},
 		{"ack", nothing, c.Ack.check},
-		{"offline", c.Offline.load, c.Offline.check},
+		{"offline", c.Offline.load, func(check *checker) { c.Offline.check(check, c.Gateway) }},
 		{"compensate", c.Compensate.load, c.Compensate.check},
 		{"log", nothing, c.Log.check},
 	}
@@ -42,7 +42,7 @@ func (c *Config) checks() []section {
 // of it, could not be read has had its fault.
 func (c *checker) fault(key, format string, args ...any) {
 	for _, u := range c.unreadable {
-		if u == key || strings.HasPrefix(u, key+".") || strings.HasPrefix(u, key+"[") || u == "" {
+		if u == key || within(u, key) || within(key, u) || u == "" {
 			return
 		}
 	}
@@ -52,6 +52,11 @@ func (c *checker) fault(key, format string, args ...any) {
 	}
 	c.unreadable = append(c.unreadable, key)
 	c.faults = append(c.faults, fmt.Errorf("%s", text))
+}
+
+// within tells whether a key lies below another.
+func within(key, above string) bool {
+	return strings.HasPrefix(key, above+".") || strings.HasPrefix(key, above+"[")
 }
 
 // required faults an empty value; what says how to find the right one.
@@ -66,6 +71,13 @@ func (c *checker) listenAddress(key, address string) {
 	_, port, err := net.SplitHostPort(address)
 	if n, convErr := strconv.Atoi(port); err != nil || convErr != nil || n < 0 || n > 65535 {
 		c.fault(key, "is not an address to listen on, %q: write host:port or :port, such as 127.0.0.1:8081", address)
+	}
+}
+
+// ownPort wants another address than the one of other; port 0 is whichever is free.
+func (c *checker) ownPort(key, address, other, taken string) {
+	if address == taken && !strings.HasSuffix(address, ":0") {
+		c.fault(key, "is %q, as %s: give it a port of its own", address, other)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 func (g *Gateway) load(c *checker) {
 	if g.TLS.CertFile != "" && g.TLS.KeyFile != "" {
 		if _, err := tls.LoadX509KeyPair(g.TLS.CertFile, g.TLS.KeyFile); err != nil {
-			c.fault("gateway.tls", "cannot be used: %s", oneLine(err))
+			c.fault("gateway.tls", "cannot be used: %s; name a certificate and its key, both in PEM, that this account may read", oneLine(err))
 		}
 	}
 	g.Auth.load(c)
@@ -48,9 +48,7 @@ func (a *Auth) load(c *checker) {
 func (g *Gateway) check(c *checker) {
 	c.listenAddress("gateway.listen", g.Listen)
 	c.listenAddress("gateway.admin", g.Admin)
-	if g.Listen == g.Admin && !strings.HasSuffix(g.Admin, ":0") {
-		c.fault("gateway.admin", "is %q, as gateway.listen: give it a port of its own", g.Admin)
-	}
+	c.ownPort("gateway.admin", g.Admin, "gateway.listen", g.Listen)
 	for i, origin := range g.Origins {
 		if remedy := originFault(origin); remedy != "" {
 			c.fault(fmt.Sprintf("gateway.origins[%d]", i), "is %q: %s", origin, remedy)
@@ -109,8 +107,8 @@ func (a *Auth) check(c *checker) {
 	if a.Leeway < 0 || a.Leeway > 10*time.Minute {
 		c.fault("gateway.auth.leeway", "is %s: write 0s to 10m", a.Leeway)
 	}
-	if a.MaxTTL < 0 {
-		c.fault("gateway.auth.max_ttl", "is %s: write 0s for any, or how long a token may live, such as 24h", a.MaxTTL)
+	if a.MaxTTL != 0 && a.MaxTTL < time.Second {
+		c.fault("gateway.auth.max_ttl", "is %s: write 0s for any, or how long a token may live, at least 1s, such as 24h", a.MaxTTL)
 	}
 }
 

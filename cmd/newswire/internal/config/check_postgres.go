@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -15,6 +16,9 @@ import (
 
 // maxTagBytes bounds a tag, as the wire protocol does.
 const maxTagBytes = 128
+
+// leastHeartbeat keeps heartbeats, which are records in the server's log, few.
+const leastHeartbeat = 100 * time.Millisecond
 
 func (p *Postgres) load(c *checker) {
 	if p.DSNFile == "" {
@@ -33,6 +37,9 @@ func (p *Postgres) check(c *checker) {
 	key := "postgres.dsn"
 	if p.DSNFile != "" {
 		key = "postgres.dsn_file" // where the wrong text stands
+		if p.DSN == "" {
+			c.fault(key, "names an empty file: write into it how to reach the database, such as postgres://newswire@db/cms?sslmode=verify-full")
+		}
 	}
 	c.required(key, p.DSN, "write how to reach the database, such as postgres://newswire@db/cms?sslmode=verify-full, or name the file that says so in postgres.dsn_file")
 	if p.DSN != "" {
@@ -48,8 +55,8 @@ func (p *Postgres) check(c *checker) {
 	if len(p.Publication) > 63 || strings.ContainsRune(p.Publication, 0) {
 		c.fault("postgres.publication", "is longer than PostgreSQL's names: use at most 63 bytes")
 	}
-	if p.Heartbeat < 0 {
-		c.fault("postgres.heartbeat", "is %s: write 10s, or 0s for none", p.Heartbeat)
+	if p.Heartbeat != 0 {
+		c.atLeast("postgres.heartbeat", p.Heartbeat, leastHeartbeat, "10s, or 0s for none")
 	}
 	p.checkBackfill(c)
 	if len(p.Tables) == 0 {
@@ -110,7 +117,7 @@ func (p *Published) check(c *checker, key string) {
 	c.required(key+".column", p.Column, "name the column that says which rows are news")
 	switch {
 	case p.Equals == "" && !p.Reached:
-		c.fault(key, "says not when a row is news: write {column: status, equals: published}, or {column: published_at, reached: true}")
+		c.fault(key, "does not say when a row is news: write {column: status, equals: published}, or {column: published_at, reached: true}")
 	case p.Equals != "" && p.Reached:
 		c.fault(key, "has both equals and reached: keep one, and write the other with its own column as %s.and", key)
 	}
@@ -132,7 +139,7 @@ func (t Table) checkTags(c *checker, key string) {
 	}
 	switch {
 	case forms == 0:
-		c.fault(key, "says not where the tags are: write {column: tags}, or {columns: [category, section]}, or {query: SELECT …}")
+		c.fault(key, "does not say where the tags are: write {column: tags}, or {columns: [category, section]}, or {query: SELECT …}")
 	case forms > 1:
 		c.fault(key, "has more than one of column, columns and query: keep one of them")
 	case slices.Contains(t.Tags.Columns, ""):

@@ -11,11 +11,20 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"newswire/fanout/journal"
 )
+
+// leastReserve is room for a few of the journal's tables, which are written
+// anew on a disk that is nearly full too.
+const leastReserve journal.Size = 64 << 20
 
 func (c *Config) checkJournal(check *checker) {
 	j := c.Journal
 	check.required("journal.dir", j.Dir, "name the directory that keeps the journal, such as /var/lib/newswire")
+	if j.Reserve != 0 && j.Reserve < leastReserve {
+		check.fault("journal.reserve", "is %s: write at least 64MiB, or leave it out for a twentieth of the disk", j.Reserve)
+	}
 	switch wait := c.Ack.TotalWait(); {
 	case j.Retention <= 0:
 		check.fault("journal.retention", "is %s: write more than 0s, such as 72h", j.Retention)
@@ -44,9 +53,7 @@ func (a *Ack) check(c *checker) {
 	if !(a.Backoff >= 1) || math.IsInf(a.Backoff, 0) {
 		c.fault("ack.backoff", "is %v: write 1 or more, such as 2", a.Backoff)
 	}
-	if a.ReaderTTL <= 0 {
-		c.fault("ack.reader_ttl", "is %s: write more than 0s, such as 720h", a.ReaderTTL)
-	}
+	c.atLeast("ack.reader_ttl", a.ReaderTTL, time.Second, "720h")
 }
 
 // totalSeconds sums timeout × backoff⁰ … timeout × backoff^retries.
@@ -86,7 +93,7 @@ func (o *Offline) load(c *checker) {
 	}
 }
 
-func (o *Offline) check(c *checker) {
+func (o *Offline) check(c *checker, g Gateway) {
 	if len(o.Brokers) == 0 {
 		c.fault("offline.brokers", "names no broker: write host:port of at least one, or [embedded]")
 	}
@@ -103,6 +110,8 @@ func (o *Offline) check(c *checker) {
 	}
 	if o.Embedded() {
 		c.listenAddress("offline.embedded_listen", o.EmbeddedListen)
+		c.ownPort("offline.embedded_listen", o.EmbeddedListen, "gateway.listen", g.Listen)
+		c.ownPort("offline.embedded_listen", o.EmbeddedListen, "gateway.admin", g.Admin)
 		if o.TLS || o.SASL.Mechanism != "" {
 			c.fault("offline.brokers", "is [embedded], which has neither TLS nor a login: leave out offline.tls and offline.sasl")
 		}
@@ -136,16 +145,17 @@ const maxSecretBytes = 64 << 10
 // readFile reads a file that holds one secret; line ends behind it are the
 // editor's, not the secret's.
 func (c *checker) readFile(key, path string) ([]byte, bool) {
+	const remedy = "name a file that is there and that this account may read"
 	f, err := os.Open(path)
 	if err != nil {
-		c.fault(key, "cannot be read: %s", oneLine(err))
+		c.fault(key, "cannot be read: %s; %s", oneLine(err), remedy)
 		return nil, false
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxSecretBytes+1))
 	switch {
 	case err != nil:
-		c.fault(key, "cannot be read: %s", oneLine(err))
+		c.fault(key, "cannot be read: %s; %s", oneLine(err), remedy)
 		return nil, false
 	case len(text) > maxSecretBytes:
 		c.fault(key, "%s is larger than %d bytes: name the file that holds only the secret", path, maxSecretBytes)

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"strings"
 	"time"
 
 	"newswire/ack/compensate/channel/apns"
@@ -190,9 +189,7 @@ func (m *Compensate) load(c *checker) {
 func (m *Compensate) check(c *checker) {
 	c.listenAddress("compensate.listen", m.Listen)
 	c.listenAddress("compensate.admin", m.Admin)
-	if m.Listen == m.Admin && !strings.HasSuffix(m.Admin, ":0") {
-		c.fault("compensate.admin", "is %q, as compensate.listen: give it a port of its own", m.Admin)
-	}
+	c.ownPort("compensate.admin", m.Admin, "compensate.listen", m.Listen)
 	c.required("compensate.group", m.Group, "name the consumer group, such as newswire-compensate")
 	if m.Postgres.DSN != "" {
 		if reason := dsnFault(m.Postgres.DSN); reason != "" {

@@ -66,7 +66,7 @@ func (l *loader) readEnv(getenv func(string) string, cfg *Config) {
 		v := fieldAt(reflect.ValueOf(cfg).Elem(), s.key)
 		switch {
 		case v.Type() == reflect.TypeFor[[]string]():
-			v.Set(reflect.ValueOf(splitList(text)))
+			l.readList(s, text, v)
 		case v.Kind() == reflect.Slice || v.Kind() == reflect.Map || v.Kind() == reflect.Pointer:
 			l.document([]byte(text), s.key, v)
 		default:
@@ -76,6 +76,19 @@ func (l *loader) readEnv(getenv func(string) string, cfg *Config) {
 			}
 		}
 	}
+}
+
+// readList reads a list of texts, with commas or as YAML.
+func (l *loader) readList(s setting, text string, v reflect.Value) {
+	if text = strings.TrimSpace(text); strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]") {
+		l.document([]byte(text), s.key, v)
+		return
+	}
+	list := splitList(text)
+	for i := range list {
+		l.origin[fmt.Sprintf("%s[%d]", s.key, i)] = s.env
+	}
+	v.Set(reflect.ValueOf(list))
 }
 
 // fieldAt is the field of struct v that the dotted key names.
