@@ -99,7 +99,7 @@ func TestWhatDidNotArriveIsToldFromWhatMayHave(t *testing.T) {
 		{"the server ends in the middle of the body", raw(t, func(c net.Conn) { head(c); reset(c) }), large, false, "reset"},
 		{"the server ends behind the body", raw(t, func(c net.Conn) { io.CopyN(io.Discard, head(c), 5) }), small, true, "reset"},
 		{"the server resets behind the body", raw(t, func(c net.Conn) { io.CopyN(io.Discard, head(c), 5); reset(c) }), small, true, "reset"},
-		{"the answer is no HTTP", raw(t, func(c net.Conn) { head(c); io.WriteString(c, "SSH-2.0-OpenSSH\r\n") }), small, true, "no_answer"},
+		{"the answer is no HTTP", raw(t, func(c net.Conn) { io.CopyN(io.Discard, head(c), 5); io.WriteString(c, "SSH-2.0-OpenSSH\r\n") }), small, true, "no_answer"},
 		{"the header has no end", raw(t, func(c net.Conn) {
 			head(c)
 			for _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\n"); err == nil; {
