@@ -3,12 +3,17 @@ package fcm
 import (
 	"net/http"
 	"strings"
+	"time"
 
 	"newswire/ack/compensate/channel"
 	"newswire/ack/compensate/channel/wire"
 )
 
-const unauthenticated = "unauthenticated"
+const (
+	unauthenticated = "unauthenticated"
+	notAToken       = "not a valid FCM registration token" // of https://firebase.google.com/docs/cloud-messaging/error-codes
+	quotaWait       = time.Minute                          // the least that Google asks of who has used up a quota, in ErrorCode of its reference
+)
 
 // failure is Google's error.
 type failure struct {
@@ -34,8 +39,12 @@ func (f failure) code() string {
 	return f.Error.Status
 }
 
-// wrongToken tells whether the request was invalid for the token alone.
+// wrongToken tells whether the request was invalid for the token alone: Google
+// says so by the field, or in words with a code that stands for any argument.
 func (f failure) wrongToken() bool {
+	if strings.Contains(f.Error.Message, notAToken) {
+		return true
+	}
 	for _, d := range f.Error.Details {
 		for _, v := range d.FieldViolations {
 			if v.Field == "message.token" {
@@ -91,6 +100,9 @@ func result(a wire.Answer, d channel.Device, token string) channel.Result {
 	}
 	r := a.Result(m.outcome, reason, f.Error.Message, d.Address, token)
 	r.Everybody = m.everybody
+	if a.Status == http.StatusTooManyRequests && r.RetryAfter == 0 {
+		r.RetryAfter = quotaWait
+	}
 	return r
 }
 

@@ -1,6 +1,7 @@
 package fcm
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ func TestAnswersAreUnderstood(t *testing.T) {
 		{404, `{"error":{"status":"NOT_FOUND"}}`, channel.Temporary, "not_found", true},
 		{400, fcmError("INVALID_ARGUMENT"), channel.Permanent, "invalid_argument", false},
 		{400, `{"error":{"status":"INVALID_ARGUMENT","details":[{"errorCode":"INVALID_ARGUMENT"},{"fieldViolations":[{"field":"message.token"}]}]}}`, channel.Gone, "invalid_token", false},
+		{400, `{"error":{"message":"The registration token is not a valid FCM registration token","status":"INVALID_ARGUMENT","details":[{"errorCode":"INVALID_ARGUMENT"}]}}`, channel.Gone, "invalid_token", false},
 		{400, `{"error":{"status":"INVALID_ARGUMENT","details":[{"fieldViolations":[{"field":"message.data"}]}]}}`, channel.Permanent, "invalid_argument", false},
 		{403, fcmError("SENDER_ID_MISMATCH"), channel.Permanent, "sender_id_mismatch", false},
 		{403, `{"error":{"status":"PERMISSION_DENIED"}}`, channel.Temporary, "permission_denied", true},
@@ -53,6 +55,28 @@ func TestAnswersAreUnderstood(t *testing.T) {
 		r := result(wire.Answer{Status: test.status, Body: []byte(test.body)}, channel.Device{}, "")
 		if r.Outcome != test.outcome || r.Reason != test.reason || r.Everybody != test.everybody {
 			t.Errorf("%d %s: %+v, want %s %s %t", test.status, test.body, r, test.outcome, test.reason, test.everybody)
+		}
+	}
+}
+
+// Google wants a minute where it does not say how long.
+func TestAQuotaIsGivenAMinute(t *testing.T) {
+	over := []byte(`{"error":{"status":"RESOURCE_EXHAUSTED","details":[{"errorCode":"QUOTA_EXCEEDED"}]}}`)
+	for _, test := range []struct {
+		status int
+		told   string
+		body   []byte
+		want   time.Duration
+	}{
+		{429, "", over, time.Minute},
+		{429, "", nil, time.Minute},
+		{429, "120", over, 2 * time.Minute},
+		{429, "5", over, 5 * time.Second},
+		{503, "", nil, 0},
+	} {
+		a := wire.Answer{Status: test.status, Header: http.Header{"Retry-After": {test.told}}, Body: test.body}
+		if got := result(a, channel.Device{}, "").RetryAfter; got != test.want {
+			t.Errorf("%d with Retry-After %q: %s, want %s", test.status, test.told, got, test.want)
 		}
 	}
 }

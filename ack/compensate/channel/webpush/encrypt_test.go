@@ -85,8 +85,10 @@ func TestTokensAreRenewedInTimeAndBounded(t *testing.T) {
 		return h
 	}
 	first := ask("https://push.example.com/a")
-	if again := ask("https://push.example.com:443/b"); again != first {
-		t.Error("two endpoints of one origin get two signatures")
+	for _, same := range []string{"https://push.example.com:443/b", "https://Push.Example.com/c"} {
+		if ask(same) != first {
+			t.Errorf("%s, of the same origin (RFC 6454), gets another signature", same)
+		}
 	}
 	if other := ask("https://push.example.org/a"); other == first {
 		t.Error("two origins get one token")

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,10 +51,7 @@ func newVAPID(key *ecdsa.PrivateKey, subject string, now func() time.Time) *vapi
 // authorization is the header for a push service, which one signature serves
 // for an hour.
 func (v *vapid) authorization(endpoint *url.URL) (string, error) {
-	origin, now := endpoint.Scheme+"://"+endpoint.Host, v.now()
-	if endpoint.Port() == "443" {
-		origin = endpoint.Scheme + "://" + endpoint.Hostname()
-	}
+	origin, now := endpoint.Scheme+"://"+strings.TrimSuffix(strings.ToLower(endpoint.Host), ":443"), v.now()
 	v.mu.Lock()
 	t, ok := v.tokens[origin]
 	v.mu.Unlock()
