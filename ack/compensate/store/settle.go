@@ -34,24 +34,14 @@ func (s *Store) claimAll(ctx context.Context, asks []claimAsk) ([]bool, error) {
 			ids, channels, devices = append(ids, d.CeID), append(channels, d.Channel), append(devices, d.Device)
 		}
 	}
-	rows, err := s.pool.Query(ctx, `
-		WITH n AS (
-			SELECT * FROM unnest($1::int[], $2::int[], $3::text[], $4::text[], $5::bigint[], $6::text[]) AS n (ask, size, ce_id, channel, device, bundle)
-		), whole AS (
-			SELECT n.ask FROM n JOIN newswire_compensate.deliveries d USING (ce_id, channel, device)
-			WHERE d.owner IS NOT DISTINCT FROM $7 AND d.state || '' = 'taken'
-			AND NOT EXISTS (SELECT FROM newswire_compensate.cancelled c WHERE c.ce_id = n.ce_id)
-			GROUP BY n.ask HAVING count(*) = max(n.size)
-		)
-		UPDATE newswire_compensate.deliveries d
-		SET state = 'claimed', bundle = n.bundle, attempts = d.attempts + 1, claimed_at = now()
-		FROM n JOIN whole USING (ask)
-		WHERE d.ce_id = n.ce_id AND d.channel = n.channel AND d.device = n.device AND d.owner IS NOT DISTINCT FROM $7 AND d.state || '' = 'taken'
-		RETURNING n.ask`, numbers, sizes, ids, channels, devices, bundles, s.me)
-	if err != nil {
-		return nil, err
-	}
-	claimed, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	var claimed []int
+	err := s.transaction(ctx, func(tx *transaction) error {
+		rows, err := tx.Query(ctx, claimSQL, numbers, sizes, ids, channels, devices, bundles, s.me)
+		if err == nil {
+			claimed, err = pgx.CollectRows(rows, pgx.RowTo[int])
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +55,21 @@ func (s *Store) claimAll(ctx context.Context, asks []claimAsk) ([]bool, error) {
 	}
 	return ok, nil
 }
+
+const claimSQL = `
+WITH n AS (
+	SELECT * FROM unnest($1::int[], $2::int[], $3::text[], $4::text[], $5::bigint[], $6::text[]) AS n (ask, size, ce_id, channel, device, bundle)
+), whole AS (
+	SELECT n.ask FROM n JOIN newswire_compensate.deliveries d USING (ce_id, channel, device)
+	WHERE d.owner IS NOT DISTINCT FROM $7 AND d.state || '' = 'taken'
+	AND NOT EXISTS (SELECT FROM newswire_compensate.cancelled c WHERE c.ce_id = n.ce_id)
+	GROUP BY n.ask HAVING count(*) = max(n.size)
+)
+UPDATE newswire_compensate.deliveries d
+SET state = 'claimed', bundle = n.bundle, attempts = d.attempts + 1, claimed_at = now()
+FROM n JOIN whole USING (ask)
+WHERE d.ce_id = n.ce_id AND d.channel = n.channel AND d.device = n.device AND d.owner IS NOT DISTINCT FROM $7 AND d.state || '' = 'taken'
+RETURNING n.ask`
 
 // Settled is the outcome of a delivery that this instance took.
 type Settled struct {
@@ -146,22 +151,25 @@ func closeReturned(ctx context.Context, tx *transaction, rows pgx.Rows, err erro
 	if _, err := tx.Exec(ctx, `SELECT FROM newswire_compensate.records WHERE ce_id = ANY($1) ORDER BY ce_id FOR NO KEY UPDATE`, ids); err != nil {
 		return 0, err
 	}
-	_, err = tx.Exec(ctx, `
-		WITH o AS (
-			SELECT ce_id, bool_or(state = 'sent') AS sent, bool_or(state = 'doubtful') AS doubtful,
-				bool_or(state IN ('cancelled', 'collapsed', 'retracted')) AS stopped, bool_or(state = 'expired') AS expired,
-				bool_or(state = 'skipped') AS skipped, bool_or(state = 'permanent' AND told_at IS NULL) AS dead,
-				bool_or(state IN ('waiting', 'taken', 'claimed')) AS open
-			FROM newswire_compensate.deliveries WHERE ce_id = ANY($1) GROUP BY ce_id
-		), ended AS (
-			SELECT ce_id, dead, CASE WHEN sent THEN 'sent' WHEN doubtful THEN 'doubtful' WHEN stopped THEN 'cancelled'
-				WHEN expired THEN 'expired' WHEN skipped THEN 'skipped' ELSE 'next' END AS outcome
-			FROM o WHERE NOT open
-		)
-		UPDATE newswire_compensate.records r SET outcome = e.outcome,
-			settled_at = CASE WHEN e.outcome = 'next' THEN NULL ELSE now() END,
-			value = CASE WHEN e.outcome = 'next' OR e.dead THEN r.value END,
-			headers = CASE WHEN e.outcome = 'next' OR e.dead THEN r.headers END
-		FROM ended e WHERE r.ce_id = e.ce_id`, ids)
+	_, err = tx.Exec(ctx, closeSQL, ids)
 	return len(ids), err
 }
+
+// What has ended is worked out once, whatever the planner believes of the records.
+const closeSQL = `
+WITH o AS (
+	SELECT ce_id, bool_or(state = 'sent') AS sent, bool_or(state = 'doubtful') AS doubtful,
+		bool_or(state IN ('cancelled', 'collapsed', 'retracted')) AS stopped, bool_or(state = 'expired') AS expired,
+		bool_or(state = 'skipped') AS skipped, bool_or(state = 'permanent' AND told_at IS NULL) AS dead,
+		bool_or(state IN ('waiting', 'taken', 'claimed')) AS open
+	FROM newswire_compensate.deliveries WHERE ce_id = ANY($1) GROUP BY ce_id
+), ended AS MATERIALIZED (
+	SELECT ce_id, dead, CASE WHEN sent THEN 'sent' WHEN doubtful THEN 'doubtful' WHEN stopped THEN 'cancelled'
+		WHEN expired THEN 'expired' WHEN skipped THEN 'skipped' ELSE 'next' END AS outcome
+	FROM o WHERE NOT open
+)
+UPDATE newswire_compensate.records r SET outcome = e.outcome,
+	settled_at = CASE WHEN e.outcome = 'next' THEN NULL ELSE now() END,
+	value = CASE WHEN e.outcome = 'next' OR e.dead THEN r.value END,
+	headers = CASE WHEN e.outcome = 'next' OR e.dead THEN r.headers END
+FROM ended e WHERE r.ce_id = e.ce_id`

@@ -91,7 +91,8 @@ func (s *Store) values(ctx context.Context, taken []Delivery) error {
 
 // The state of a row that is known by its key is compared as an expression, here
 // and elsewhere: a planner without statistics would else go through an index of
-// all that wait.
+// all that wait. Records are looked up one by one, never joined: a planner that
+// believes their table to be empty would else go through all of it for each delivery.
 const takeSQL = `
 WITH due AS MATERIALIZED (
 	SELECT d.reader, d.due, d.seq FROM newswire_compensate.deliveries d
@@ -103,11 +104,12 @@ WITH due AS MATERIALIZED (
 	SELECT reader FROM due GROUP BY reader ORDER BY min(due), min(seq) LIMIT $3
 ), mine AS MATERIALIZED (
 	SELECT ce_id, device FROM (
-		SELECT w.ce_id, w.device, row_number() OVER (ORDER BY w.seq) AS n, sum(octet_length(r.value)) OVER (ORDER BY w.seq) AS bytes
+		SELECT w.ce_id, w.device, row_number() OVER (ORDER BY w.seq) AS n,
+			sum((SELECT octet_length(r.value) FROM newswire_compensate.records r WHERE r.ce_id = w.ce_id)) OVER (ORDER BY w.seq) AS bytes
 		FROM chosen c CROSS JOIN LATERAL (
 			SELECT d.ce_id, d.device, d.seq FROM newswire_compensate.deliveries d
 			WHERE d.reader = c.reader AND d.channel = $1 AND d.state = 'waiting' AND d.due <= now()
-			ORDER BY d.seq LIMIT $4) w JOIN newswire_compensate.records r ON r.ce_id = w.ce_id) x
+			ORDER BY d.seq LIMIT $4) w) x
 	WHERE bytes <= $6 OR n = 1
 ), taken AS (
 	UPDATE newswire_compensate.deliveries d SET state = 'taken', owner = $5
@@ -117,7 +119,7 @@ WITH due AS MATERIALIZED (
 SELECT t.ce_id, t.device, t.reader, t.article, r.action, t.urgent, t.attempts, t.expires_at, r.received_at, t.bundle,
 	EXISTS (SELECT FROM newswire_compensate.deliveries p WHERE p.reader = t.reader AND p.channel = $1 AND p.device = t.device
 		AND p.article = t.article AND p.seq < t.seq AND p.state IN ('sent', 'doubtful'))
-FROM taken t JOIN newswire_compensate.records r USING (ce_id) ORDER BY t.seq`
+FROM taken t CROSS JOIN LATERAL (SELECT action, received_at FROM newswire_compensate.records WHERE ce_id = t.ce_id OFFSET 0) r ORDER BY t.seq`
 
 // Again says when what was put back is due, and how.
 type Again struct {

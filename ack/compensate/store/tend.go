@@ -88,12 +88,14 @@ func (s *Store) Purge(ctx context.Context, before time.Time) (gone int64, err er
 	return tag.RowsAffected(), nil
 }
 
-// Analyze gathers statistics of tables that have grown and have none: a server
-// does so by itself only now and then, and plans badly until then.
+// Analyze gathers statistics of tables that have none, or have changed by as much
+// as they hold: a server does so by itself only now and then, and plans badly until
+// then. It leaves tables of another owner's to the server.
 func (s *Store) Analyze(ctx context.Context) error {
-	rows, err := s.pool.Query(ctx, `SELECT oid::regclass::text FROM pg_class
-		WHERE relnamespace = 'newswire_compensate'::regnamespace AND relname IN ('records', 'deliveries', 'devices', 'cancelled')
-		AND reltuples < 0 AND pg_relation_size(oid) > $1`, worthAnalyzing)
+	rows, err := s.pool.Query(ctx, `SELECT c.oid::regclass::text FROM pg_class c LEFT JOIN pg_stat_user_tables u ON u.relid = c.oid
+		WHERE c.relnamespace = 'newswire_compensate'::regnamespace AND c.relname IN ('records', 'deliveries', 'devices', 'cancelled')
+		AND pg_has_role(c.relowner, 'USAGE') AND pg_relation_size(c.oid) > $1
+		AND (c.reltuples < 0 OR u.n_mod_since_analyze > GREATEST($2, c.reltuples))`, worthAnalyzing, changesWorthAnalyzing)
 	if err != nil {
 		return fmt.Errorf("look for tables without statistics: %w", err)
 	}
@@ -109,8 +111,11 @@ func (s *Store) Analyze(ctx context.Context) error {
 	return nil
 }
 
-// worthAnalyzing is how large a table is, in bytes, when its plans begin to matter.
-const worthAnalyzing = 256 << 10
+// How large a table is when its plans begin to matter.
+const (
+	worthAnalyzing        = 256 << 10 // bytes
+	changesWorthAnalyzing = 1000      // rows, where it held none
+)
 
 // Advance gives those records whose step reached nobody to next, which says where
 // they go from there; without targets they are settled.
