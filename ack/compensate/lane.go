@@ -193,17 +193,19 @@ func oneIf(yes bool) float64 {
 // settle writes one outcome for some deliveries, for as long as that takes; what
 // cannot be written when the service ends becomes doubtful, or waits again.
 func (l *lane) settle(ds []store.Delivery, state string, r channel.Result) {
+	outcomes := make([]store.Settled, len(ds))
+	for i, d := range ds {
+		outcomes[i] = store.Settled{Delivery: d, State: state, Reason: storable(r.Reason), Detail: storable(r.Detail), ProviderID: storable(r.ProviderID)}
+	}
 	deadline := time.Now().Add(l.s.cfg.Lease * 4)
-	for _, d := range ds {
-		for {
-			err := l.s.store.Settle(store.Settled{Delivery: d, State: state, Reason: storable(r.Reason), Detail: storable(r.Detail), ProviderID: storable(r.ProviderID)})
-			if err == nil {
-				break
-			}
-			l.s.complaints.warn("outcome not written", l.name, err, "channel", l.name, "ce_id", d.CeID, "outcome", state)
-			if time.Now().After(deadline) || !pause(l.s.hard, mendAfter) {
-				break // another instance finds it
-			}
+	for {
+		err := l.s.store.Settle(outcomes)
+		if err == nil {
+			return
+		}
+		l.s.complaints.warn("outcome not written", l.name, err, "channel", l.name, "ce_id", ds[0].CeID, "outcome", state)
+		if time.Now().After(deadline) || !pause(l.s.hard, mendAfter) {
+			return // another instance finds it
 		}
 	}
 }

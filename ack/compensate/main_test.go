@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience ends a wait that will not come true.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // phone is a channel whose provider the test plays.
 type phone struct {

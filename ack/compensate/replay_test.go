@@ -55,6 +55,34 @@ func TestAReplaySendsOnlyWhatWasCertainlyNotSent(t *testing.T) {
 	}
 }
 
+// What a correction has taken the place of would bring the old words back.
+func TestAReplayBringsNoOldWordsBack(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	p := new(phone)
+	p.answer(func(_ channel.Device, n channel.Notification) channel.Result {
+		if n.Action == "publish" {
+			return channel.Result{Outcome: channel.Permanent, Reason: "too_big"}
+		}
+		return channel.Result{Outcome: channel.Sent}
+	})
+	s := g.run(g.config(one("webhook", p)))
+	g.records(record{n: 1, reader: "u1", key: 7})
+	g.until("the article is refused", g.settled(1))
+	g.records(record{n: 2, reader: "u1", key: 7, action: "correct"}, record{n: 3, reader: "u1"})
+	g.until("its correction is sent", g.settled(3))
+	p.answer(nil)
+	before := len(p.calls())
+	done, err := s.Replay(t.Context(), Range{From: time.Now().Add(-time.Hour)})
+	if err != nil || done != (Replayed{Read: 3, Opened: 1}) {
+		t.Errorf("Replay = %+v, %v; want the third alone opened", done, err)
+	}
+	g.until("all settled", g.settled(3))
+	if got := p.calls()[before:]; len(got) != 1 || got[0].n.CeID != (record{n: 3, reader: "u1"}).ceID() {
+		t.Errorf("the replay sent %d, want the third alone", len(got))
+	}
+}
+
 func TestADryRunTellsAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	g := newGround(t)

@@ -91,8 +91,7 @@ func (l *lane) serveDevice(ctx context.Context, group []store.Delivery, device *
 		return
 	}
 	now := time.Now()
-	until, quiet := policy.Quiet(now, device.TimeZone, device.QuietFrom, device.QuietTo)
-	if quiet && !l.rules.AnyTime && !group[0].Urgent {
+	if until, quiet := l.quiet(group[0], *device, now); quiet {
 		l.putBack(group, store.Again{Due: until, Reason: "quiet_hours", AsWas: true})
 		return
 	}
@@ -113,6 +112,14 @@ func (l *lane) serveDevice(ctx context.Context, group []store.Delivery, device *
 		}
 		allowed--
 	}
+}
+
+// quiet tells whether a delivery has to wait for the end of the reader's quiet hours.
+func (l *lane) quiet(d store.Delivery, device store.Device, now time.Time) (until time.Time, yes bool) {
+	if l.rules.AnyTime || d.Urgent {
+		return now, false
+	}
+	return policy.Quiet(now, device.TimeZone, device.QuietFrom, device.QuietTo)
 }
 
 // worthwhile settles what is not to be told: stale, replaced by a newer one of
@@ -146,13 +153,13 @@ func (l *lane) worthwhile(group []store.Delivery, now time.Time) (items []item) 
 // unlimited is more notifications than anybody gets at once.
 const unlimited = 1 << 30
 
-// allowed is how many notifications the reader may get now, and when the next
-// is free if none is.
+// allowed is how many notifications the reader may get on this device now, and when
+// the next is free if none is.
 func (l *lane) allowed(ctx context.Context, d store.Delivery, now time.Time) (n int, free time.Time, err error) {
 	if l.rules.PerHour == 0 || d.Urgent {
 		return unlimited, now, nil
 	}
-	sent, first, err := l.s.store.SentSince(ctx, l.name, d.Reader, now.Add(-time.Hour))
+	sent, first, err := l.s.store.SentSince(ctx, l.name, d.Reader, d.Device, now.Add(-time.Hour))
 	return max(0, l.rules.PerHour-sent), first.Add(time.Hour), err
 }
 
@@ -191,6 +198,10 @@ func (l *lane) send(ctx context.Context, bundle, rest []item, device store.Devic
 	}
 	if err := l.ready(ctx, all); err != nil {
 		return err
+	}
+	if l.late(ds, device) {
+		l.putBack(all, store.Again{Due: time.Now(), Reason: "late", AsWas: true}) // the next look says what follows
+		return errStopped
 	}
 	called, err := l.breaker.Allow()
 	if err != nil || l.stoppedFor() > 0 {
@@ -239,6 +250,14 @@ func (l *lane) ready(ctx context.Context, all []store.Delivery) error {
 	}
 	l.putBack(all, again)
 	return errStopped
+}
+
+// late tells whether the reader's quiet hours have begun, or a delivery has become
+// stale, since they were looked at: those before it may have taken their time.
+func (l *lane) late(ds []store.Delivery, device store.Device) bool {
+	now := time.Now()
+	_, quiet := l.quiet(ds[0], device, now)
+	return quiet || slices.ContainsFunc(ds, func(d store.Delivery) bool { return !now.Before(d.Expires) })
 }
 
 // call makes the one attempt. The service's end does not cut it short: what was

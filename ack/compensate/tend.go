@@ -47,9 +47,11 @@ func (s *Service) tend(ctx context.Context) {
 			s.complain("statistics not gathered", s.store.Analyze(ctx))
 		}
 		if now := time.Now(); now.Sub(purged) > purgeEvery {
-			purged = now
-			_, err := s.store.Purge(ctx, now.Add(-s.cfg.Retention))
+			more, err := s.store.Purge(ctx, now.Add(-s.cfg.Retention))
 			s.complain("old receipts not removed", err)
+			if !more {
+				purged = now
+			}
 		}
 		if now := time.Now(); s.cfg.DeviceTTL > 0 && now.Sub(forgotten) > forgetEvery {
 			forgotten = now

@@ -22,8 +22,8 @@ type Config struct {
 // Channel is what is decided about one channel.
 type Channel struct {
 	Devices     bool    // readers have devices of it; else there is one call per reader
-	PerHour     int     // most notifications to one reader in an hour; 0: no limit
-	PerSecond   float64 // most calls of this process in a second; 0: no limit
+	PerHour     int     // most notifications to one reader in an hour, on each device; 0: no limit
+	PerSecond   float64 // most calls of all instances in a second; 0: no limit
 	AnyTime     bool    // also in a reader's quiet hours
 	DigestAbove int     // more waiting messages than this are folded into one; 0: never
 	Corrections bool    // also tell of a correct when its publish was sent; the channel replaces the one by the other

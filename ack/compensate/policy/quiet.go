@@ -31,10 +31,13 @@ const clock = "15:04"
 // until when. Hours that end before they begin go over midnight; those that
 // cannot be read are none.
 func Quiet(now time.Time, zone, from, to string) (until time.Time, quiet bool) {
-	place, err := time.LoadLocation(zone)
-	begin, err1 := time.Parse(clock, from)
+	begin, err := time.Parse(clock, from)
 	end, err2 := time.Parse(clock, to)
-	if err != nil || err1 != nil || err2 != nil || begin.Equal(end) {
+	if err != nil || err2 != nil || begin.Equal(end) {
+		return time.Time{}, false
+	}
+	place, err := time.LoadLocation(zone)
+	if err != nil {
 		return time.Time{}, false
 	}
 	now = now.In(place)

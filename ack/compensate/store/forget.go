@@ -10,9 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Forget deletes a reader's devices and settles what waits for the reader; what
-// was handed over before now and comes later is not told. A call that is under
-// way at this moment is not called back. Without the tables there is nothing to
+// Forget deletes a reader's devices and settles what is not claimed yet; what was
+// handed over before now and comes later is not told. A call that is under way at
+// this moment is not called back. Without the tables there is nothing to
 // forget.
 func (s *Store) Forget(ctx context.Context, reader string) error {
 	err := s.transaction(ctx, func(tx *transaction) error {
@@ -25,7 +25,7 @@ func (s *Store) Forget(ctx context.Context, reader string) error {
 		}
 		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries
 			SET state = 'cancelled', reason = 'forgotten', settled_at = now(), owner = NULL
-			WHERE reader = $1 AND state IN ('waiting', 'taken', 'claimed') AND state = 'waiting'
+			WHERE reader = $1 AND state IN ('waiting', 'taken', 'claimed') AND state <> 'claimed'
 			RETURNING ce_id, channel, state, reason`, reader)
 		_, err = closeReturned(ctx, tx, rows, err)
 		return err

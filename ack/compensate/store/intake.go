@@ -47,7 +47,7 @@ type Intake struct {
 
 // Add takes in records, each once however often it comes, in order. Those that
 // were cancelled before they came are settled at once, and what they replace (a
-// publish by its correct, everything by its retract) waits no longer.
+// publish by its correct, everything by its retract) is not sent any more.
 func (s *Store) Add(ctx context.Context, records []Record) (done Intake, err error) {
 	err = s.transaction(ctx, func(tx *transaction) error {
 		fresh, err := insertRecords(ctx, tx, records)
@@ -135,8 +135,8 @@ func insertRecords(ctx context.Context, tx pgx.Tx, records []Record) ([]placed, 
 	return fresh, nil
 }
 
-// supersede settles what waits and is out of date by a newer record of the same
-// reader and article.
+// supersede settles what is not claimed yet and is out of date by a newer record of
+// the same reader and article.
 func supersede(ctx context.Context, tx *transaction, fresh []placed) error {
 	var readers, articles, states []string
 	var seqs []int64
@@ -156,7 +156,8 @@ func supersede(ctx context.Context, tx *transaction, fresh []placed) error {
 	}
 	rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d SET state = n.state, reason = '', settled_at = now(), owner = NULL
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS n (reader, article, state, seq)
-		WHERE d.reader = n.reader AND d.article = n.article AND d.seq < n.seq AND d.state = 'waiting'
+		WHERE d.reader = n.reader AND d.article = n.article AND d.seq < n.seq
+		AND d.state IN ('waiting', 'taken', 'claimed') AND d.state <> 'claimed'
 		RETURNING d.ce_id, d.channel, d.state, d.reason`, readers, articles, states, seqs)
 	_, err = closeReturned(ctx, tx, rows, err)
 	return err
@@ -194,8 +195,8 @@ func insertDeliveries(ctx context.Context, tx pgx.Tx, records []placed) error {
 var reopenable = []string{"permanent", "gone"}
 
 // Reopen takes records in again, as a replay wants: what was never sent by a
-// channel and is not stale waits again there, what is new is added, and the rest
-// stays as it is. It says how many were opened.
+// channel, is not stale and not overtaken by a correction waits again there, what is
+// new is added, and the rest stays as it is. It says how many were opened.
 func (s *Store) Reopen(ctx context.Context, records []Record) (opened int, err error) {
 	err = s.transaction(ctx, func(tx *transaction) error {
 		opened = 0
@@ -211,10 +212,14 @@ func (s *Store) Reopen(ctx context.Context, records []Record) (opened int, err e
 			if err != nil {
 				return err
 			}
+			old, err := overtaken(ctx, tx, placed{r, seq})
+			if err != nil {
+				return err
+			}
 			if r.Targets, err = unsent(ctx, tx, r); err != nil {
 				return err
 			}
-			if len(r.Targets) == 0 {
+			if old || len(r.Targets) == 0 {
 				continue
 			}
 			if _, err := tx.Exec(ctx, `UPDATE newswire_compensate.records
@@ -240,6 +245,16 @@ func (s *Store) Reopen(ctx context.Context, records []Record) (opened int, err e
 	}
 	fresh, err := s.Add(ctx, slices.Clone(records))
 	return opened + fresh.New, err
+}
+
+// overtaken tells whether a newer record of the same article was sent to the reader, or
+// waits: the old words must not come behind the new ones.
+func overtaken(ctx context.Context, tx pgx.Tx, r placed) (yes bool, err error) {
+	err = tx.QueryRow(ctx, `SELECT
+		EXISTS (SELECT FROM newswire_compensate.deliveries WHERE reader = $1 AND article = $2 AND seq > $3 AND state IN ('sent', 'doubtful')) OR
+		EXISTS (SELECT FROM newswire_compensate.deliveries WHERE reader = $1 AND article = $2 AND seq > $3 AND state IN ('waiting', 'taken', 'claimed'))`,
+		r.Reader, r.Article, r.seq).Scan(&yes)
+	return yes, err
 }
 
 // unsent gives those targets of r whose channel has certainly told nobody of it:

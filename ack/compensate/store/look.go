@@ -8,11 +8,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// SentSince says how many notifications a reader was sent on a channel since
+// SentSince says how many notifications a reader's device was sent on a channel since
 // then, and when the first of them was. A digest is one.
-func (s *Store) SentSince(ctx context.Context, channel, reader string, since time.Time) (n int, first time.Time, err error) {
+func (s *Store) SentSince(ctx context.Context, channel, reader string, device int64, since time.Time) (n int, first time.Time, err error) {
 	err = s.pool.QueryRow(ctx, `SELECT count(DISTINCT bundle), COALESCE(min(settled_at), now()) FROM newswire_compensate.deliveries
-		WHERE reader = $1 AND channel = $2 AND state IN ('sent', 'doubtful') AND settled_at > $3`, reader, channel, since).Scan(&n, &first)
+		WHERE reader = $1 AND channel = $2 AND state IN ('sent', 'doubtful') AND settled_at > $3 AND device = $4`, reader, channel, since, device).Scan(&n, &first)
 	if err != nil {
 		return 0, first, fmt.Errorf("count what a reader was sent on channel %s: %w", channel, err)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -15,7 +16,7 @@ type claimAsk struct {
 
 // Claim writes down that this instance is about to send the deliveries, as one
 // notification under the id bundle. False means that it must not: some of them
-// were cancelled, or belong to another instance by now.
+// were cancelled or have lost their device, or belong to another instance by now.
 func (s *Store) Claim(ds []Delivery, bundle string) (bool, error) {
 	ok, err := s.claims.ask(claimAsk{ds, bundle})
 	if err != nil {
@@ -63,6 +64,7 @@ WITH n AS (
 	SELECT n.ask FROM n JOIN newswire_compensate.deliveries d USING (ce_id, channel, device)
 	WHERE d.owner IS NOT DISTINCT FROM $7 AND d.state || '' = 'taken'
 	AND NOT EXISTS (SELECT FROM newswire_compensate.cancelled c WHERE c.ce_id = n.ce_id)
+	AND (n.device = 0 OR EXISTS (SELECT FROM newswire_compensate.devices v WHERE v.id = n.device AND v.reader = d.reader))
 	GROUP BY n.ask HAVING count(*) = max(n.size)
 )
 UPDATE newswire_compensate.deliveries d
@@ -80,23 +82,28 @@ type Settled struct {
 	ProviderID string
 }
 
-// Settle writes outcomes down. It waits for the database; an error means that
-// the outcome is not known to be written, and may be asked for again.
-func (s *Store) Settle(outcome Settled) error {
-	if _, err := s.settles.ask(outcome); err != nil {
-		return fmt.Errorf("settle %s on channel %s: %w", outcome.CeID, outcome.Channel, err)
+// Settle writes outcomes down, all or none: those of a digest are one. It waits for
+// the database; an error means that they are not known to be written, and may be
+// asked for again.
+func (s *Store) Settle(outcomes []Settled) error {
+	if len(outcomes) == 0 {
+		return nil
+	}
+	if _, err := s.settles.ask(outcomes); err != nil {
+		return fmt.Errorf("settle %s on channel %s: %w", outcomes[0].CeID, outcomes[0].Channel, err)
 	}
 	return nil
 }
 
-func (s *Store) settleAll(ctx context.Context, all []Settled) ([]bool, error) {
+func (s *Store) settleAll(ctx context.Context, asks [][]Settled) ([]bool, error) {
+	all := slices.Concat(asks...)
 	var ids, channels, states, reasons, details, provided []string
 	var devices []int64
 	for _, o := range all {
 		ids, channels, devices = append(ids, o.CeID), append(channels, o.Channel), append(devices, o.Device)
 		states, reasons, details, provided = append(states, o.State), append(reasons, o.Reason), append(details, o.Detail), append(provided, o.ProviderID)
 	}
-	written := make([]bool, len(all))
+	written := make([]bool, len(asks)) // nobody asks for more than the error
 	err := s.transaction(ctx, func(tx *transaction) error {
 		// What others held for doubtful, because this instance was slow, has its outcome now.
 		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d

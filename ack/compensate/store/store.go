@@ -36,9 +36,9 @@ type Store struct {
 	lease time.Duration // fixed
 	ended func(Ended, int)
 
-	claims  *batcher[claimAsk, bool] // fixed
-	settles *batcher[Settled, bool]  // fixed
-	paces   *batcher[paceAsk, Turn]  // fixed
+	claims  *batcher[claimAsk, bool]  // fixed
+	settles *batcher[[]Settled, bool] // fixed
+	paces   *batcher[paceAsk, Turn]   // fixed
 }
 
 // The defaults of Config.

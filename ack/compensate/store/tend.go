@@ -68,24 +68,25 @@ func (s *Store) Expire(ctx context.Context) (stale int, err error) {
 	return stale, nil
 }
 
-// Purge removes what was settled before the retention began. Nothing is known of
-// it any more, so the retention must be longer than the topic's.
-func (s *Store) Purge(ctx context.Context, before time.Time) (gone int64, err error) {
+// Purge removes what was settled before the retention began, and tells whether there
+// may be more of it. Nothing is known of it any more, so the retention must be longer
+// than the topic's.
+func (s *Store) Purge(ctx context.Context, before time.Time) (more bool, err error) {
 	tag, err := s.pool.Exec(ctx, `DELETE FROM newswire_compensate.records WHERE ce_id IN (
 		SELECT ce_id FROM newswire_compensate.records WHERE outcome IS NOT NULL AND settled_at < $1 LIMIT $2)`, before, mostTended)
 	if err != nil {
-		return 0, fmt.Errorf("purge records: %w", err)
+		return false, fmt.Errorf("purge records: %w", err)
 	}
 	if _, err := s.pool.Exec(ctx, `DELETE FROM newswire_compensate.cancelled WHERE at < $1`, before); err != nil {
-		return 0, fmt.Errorf("purge cancellations: %w", err)
+		return false, fmt.Errorf("purge cancellations: %w", err)
 	}
 	if _, err := s.pool.Exec(ctx, `DELETE FROM newswire_compensate.forgotten WHERE at < $1`, before); err != nil {
-		return 0, fmt.Errorf("purge forgotten readers: %w", err)
+		return false, fmt.Errorf("purge forgotten readers: %w", err)
 	}
 	if _, err := s.pool.Exec(ctx, `DELETE FROM newswire_compensate.instances WHERE seen_at < $1`, before); err != nil {
-		return 0, fmt.Errorf("purge instances: %w", err)
+		return false, fmt.Errorf("purge instances: %w", err)
 	}
-	return tag.RowsAffected(), nil
+	return tag.RowsAffected() == mostTended, nil
 }
 
 // Analyze gathers statistics of tables that have none, or have changed by as much
