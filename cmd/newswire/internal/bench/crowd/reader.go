@@ -139,7 +139,10 @@ func (c *Crowd) drop(i int) {
 	} else {
 		c.busy--
 	}
-	_ = unix.Close(r.fd) // epoll forgets it with that
+	// Closing alone would do only while nobody else has the socket; a process that
+	// is being forked has it for a moment.
+	_ = unix.EpollCtl(c.poller, unix.EPOLL_CTL_DEL, r.fd, nil)
+	_ = unix.Close(r.fd)
 	r.fd, r.state, r.rest = -1, down, nil
 }
 
