@@ -49,7 +49,7 @@ func (r *rig) stuck(s *session) {
 // all of it in order when it reads on.
 func TestSlowReaderDelaysNobodyAndLosesNothing(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newRig(t, func(s *settings) { s.writeTimeout, s.ack.Timeout = patience, patience })
 	quick := r.join("quick", gatewaytest.Options{Follow: []string{"tech"}})
 	slow := r.dial("slow", gatewaytest.Options{Follow: []string{"tech"}, Stalled: true, ReceiveBuffer: 4096, Silent: true})
 	r.eventually("both are attached", func() bool { return r.pools.Count() == 2 })

@@ -46,20 +46,29 @@ func smallDisk(t *testing.T, size int64) (dir string) {
 // fillDisk takes what is free but for so many bytes.
 func fillDisk(t *testing.T, e *harness.Engine, left int64) (free func()) {
 	t.Helper()
-	d, err := journal.DiskOf(e.JournalDir())
-	if err != nil {
-		t.Fatal(err)
-	}
 	name := filepath.Join(e.JournalDir(), "somebody-elses")
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if n := int64(d.Free) - left; n > 0 {
-		if err := syscall.Fallocate(int(f.Fd()), 0, 0, n); err != nil {
+	for size := int64(0); ; { // little by little: the engine writes meanwhile
+		d, err := journal.DiskOf(e.JournalDir())
+		if err != nil {
 			t.Fatal(err)
 		}
+		n := min(int64(d.Free)-left, left/2)
+		if n <= 0 {
+			break
+		}
+		err = syscall.Fallocate(int(f.Fd()), 0, size, n)
+		if errors.Is(err, syscall.ENOSPC) { // it has written more
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += n
 	}
 	return func() {
 		if err := os.Remove(name); err != nil {

@@ -15,11 +15,11 @@ import (
 )
 
 // leaving has an engine on its way out that waits for a reader who does not hear
-// the goodbye.
-func leaving(t *testing.T) *harness.Engine {
+// the goodbye, until that goes.
+func leaving(t *testing.T) (e *harness.Engine, deaf *gatewaytest.Reader) {
 	t.Helper()
-	e := harness.Start(t, harness.Options{DB: pgtest.New(t)})
-	deaf := e.Dial("deaf", gatewaytest.Options{Stalled: true})
+	e = harness.Start(t, harness.Options{DB: pgtest.New(t), Drain: harness.Patience})
+	deaf = e.Dial("deaf", gatewaytest.Options{Stalled: true})
 	harness.Eventually(t, "the reader to be there", func() (bool, any) { n := e.Status().Sessions; return n == 1, n })
 	e.Terminate()
 	harness.Eventually(t, "the engine not to be ready", func() (bool, any) {
@@ -27,14 +27,14 @@ func leaving(t *testing.T) *harness.Engine {
 		return slices.Contains(why, "gateway is draining"), why
 	})
 	t.Cleanup(deaf.Close)
-	return e
+	return e, deaf
 }
 
 // TestLeavingEngineAdmitsNobody asks an engine on its way out for everything: it
 // says that it is not ready, and that readers shall come back elsewhere.
 func TestLeavingEngineAdmitsNobody(t *testing.T) {
 	t.Parallel()
-	e := leaving(t)
+	e, deaf := leaving(t)
 	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for _, at := range []string{e.Gateway + "/v1/ws", e.Gateway + "/v1/poll?wait=20", e.Gateway + "/v1/subscriptions", e.Admin + "/readyz"} {
 		request, err := http.NewRequest("GET", "http://"+at, nil)
@@ -58,13 +58,14 @@ func TestLeavingEngineAdmitsNobody(t *testing.T) {
 			t.Errorf("%s: %s, %v; want 503, and for readers when to come back", at, answer.Status, answer.Header)
 		}
 	}
+	deaf.Close()
 	e.AwaitExit()
 }
 
 // TestSecondSignalEndsAtOnce interrupts an engine that is on its way out.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	e := leaving(t)
+	e, _ := leaving(t)
 	e.Terminate()
 	e.AwaitDeath(syscall.SIGTERM)
 }

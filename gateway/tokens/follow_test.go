@@ -317,6 +317,7 @@ func TestKeyFilesAreFollowed(t *testing.T) {
 				done := make(chan struct{})
 				go func() { defer close(done); _ = v.Run(ctx) }()
 				takes(t, v, first)
+				time.Sleep(lookEvery / 2) // nobody looks while a file is being written
 				replaced(files["second"])
 				time.Sleep(2 * lookEvery)
 				takes(t, v, second)
