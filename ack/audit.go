@@ -81,8 +81,9 @@ type auditor struct {
 	j     *journal.Journal
 	v     journal.View
 	since time.Time
-	base  journal.Seq     // the first entry that is kept
-	known *roaring.Bitmap // messages with an account, counted from base
+	base  journal.Seq                 // the first entry that is kept
+	known *roaring.Bitmap             // messages with an account, counted from base
+	ended map[endedAs]*roaring.Bitmap // of the messages that are being counted: whose ends have a time
 	skips [skipLevels + 1]struct {
 		block  block
 		unread *roaring.Bitmap // nil: it has no record
@@ -97,6 +98,12 @@ func (a *auditor) totals() error {
 	}
 	a.Through = a.Ever.Through
 	return err
+}
+
+// endedAs names those whose copies of a message ended in one way.
+type endedAs struct {
+	seq journal.Seq
+	how ending
 }
 
 // auditStep is how many entries are read at a time.
@@ -119,6 +126,7 @@ func (a *auditor) messages(ctx context.Context) error {
 			a.fault("the entries from %d on are missing from the journal", after+1)
 			return nil
 		}
+		a.times(after+1, entries[len(entries)-1].Seq)
 		for _, e := range entries {
 			if e.Message != nil && !e.Message.Time.Before(a.since) {
 				a.message(e.Seq, e.Message)
@@ -127,6 +135,21 @@ func (a *auditor) messages(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// times reads whose ends have a time, of the messages at some places.
+func (a *auditor) times(from, through journal.Seq) {
+	a.ended = make(map[endedAs]*roaring.Bitmap)
+	err := eachEnd(a.v, from, through, func(seq journal.Seq, x end) {
+		as := endedAs{seq, x.how}
+		if a.ended[as] == nil {
+			a.ended[as] = roaring.New()
+		}
+		a.ended[as].Or(x.readers)
+	})
+	if err != nil {
+		a.fault("%v", err)
+	}
 }
 
 // message counts one message, and holds its records against each other.
@@ -154,7 +177,14 @@ func (a *auditor) message(seq journal.Seq, m *journal.Message) {
 	if e.id != m.ID {
 		a.fault("message %s: its account is that of %s", m.ID, e.id)
 	}
-	for what, set := range map[string]*roaring.Bitmap{"have read it": e.read, "were handed over": e.handed, "were forgotten": e.forgotten} {
+	for how, what := range map[ending]string{endRead: "have read it", endHanded: "were handed over", endForgotten: "were forgotten"} {
+		set, timed := e.have(how), a.ended[endedAs{seq, how}]
+		if timed == nil {
+			timed = roaring.New()
+		}
+		if n := set.GetCardinality() - set.AndCardinality(timed); n > 0 { // a crash may leave the time of an end that it took back
+			a.fault("message %s: %d readers %s at no known time", m.ID, n, what)
+		}
 		if n := set.GetCardinality() - set.AndCardinality(e.audience); n > 0 {
 			a.fault("message %s: %d readers %s who are not in its audience", m.ID, n, what)
 		}
@@ -230,7 +260,7 @@ func (a *auditor) strays() error {
 		return nil
 	}
 	names := map[journal.Space]string{
-		journal.SpaceAudience: "audience", journal.SpaceProgress: "progress", journal.SpaceSends: "attempts",
+		journal.SpaceAudience: "audience", journal.SpaceProgress: "progress", journal.SpaceSends: "attempts", journal.SpaceEnds: "times of ends",
 		journal.SpaceOpen: "note that it is open", journal.SpaceUnread: "list of who has not read it",
 	}
 	for space, name := range names {

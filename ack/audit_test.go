@@ -1,6 +1,7 @@
 package ack
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
@@ -135,6 +136,13 @@ func TestAuditNoticesEveryDamage(t *testing.T) {
 			return func(u *journal.Update) { u.Delete(key) }
 		}
 		at := settled.seq
+		var ended []byte // key of the first end
+		d.must(d.j.View(func(v journal.View) error {
+			return v.Look(journal.SpaceEnds.Seq(at), journal.SpaceEnds.Seq(at+1), func(key, _ []byte) (bool, error) {
+				ended = bytes.Clone(key)
+				return false, nil
+			})
+		}))
 		for name, damage := range map[string]func(u *journal.Update){
 			"the audience is gone":       remove(journal.SpaceAudience.Seq(at)),
 			"the progress is gone":       remove(journal.SpaceProgress.Seq(at)),
@@ -163,7 +171,9 @@ func TestAuditNoticesEveryDamage(t *testing.T) {
 				value := get(journal.SpaceProgress.Seq(at))
 				u.Set(journal.SpaceProgress.Seq(at), value[:len(value)-1])
 			},
-			"an attempt is damaged": func(u *journal.Update) { u.Set(sendKey(at, settled.sends[0].serial), []byte{9}) },
+			"the time of an end is lost":    func(u *journal.Update) { u.Delete(ended) },
+			"the time of an end is damaged": func(u *journal.Update) { u.Set(ended, []byte{9}) },
+			"an attempt is damaged":         func(u *journal.Update) { u.Set(sendKey(at, settled.sends[0].serial), []byte{9}) },
 			"another message's account": func(u *journal.Update) {
 				changed := readBack(d, at)
 				changed.id.LSN++
@@ -180,7 +190,7 @@ func TestAuditNoticesEveryDamage(t *testing.T) {
 			damage(&u)
 			keys := append([][]byte{
 				journal.SpaceOpen.Seq(open.seq), keyOpened, keyExpired, blockOf(1, at).key(), journal.SpaceOpen.Seq(d.j.Head() + 5),
-			}, sendKey(at, settled.sends[0].serial))
+			}, sendKey(at, settled.sends[0].serial), ended)
 			for _, s := range settled.sends {
 				keys = append(keys, sendKey(at, s.serial))
 			}
@@ -244,10 +254,20 @@ func TestStoryHasEveryStep(t *testing.T) {
 		near("routed", *s.Routed, routed)
 		near("acked", s.AckedAt.First, acked)
 		near("handed over", s.HandedAt.Last, handed)
+		d.ack(3, id) // before it was ever sent
+		d.sent(3, 1, seq)
+		d.ack(3, id)
+		late := time.Now()
+		d.gone[2] = true
+		d.l.Forget(2)
+		d.flushed()
 		for r, want := range map[journal.Reader]Copy{
-			1: {State: StateAcked, Attempts: []Attempt{{1, routed, 1}}},
-			2: {State: StatePending, Attempts: []Attempt{{1, routed.Add(time.Second), 1}, {2, routed.Add(31 * time.Second), 1}}},
-			3: {State: StateHanded},
+			1: {State: StateAcked, Attempts: []Attempt{{1, routed, 1}}, AckedAt: &Times{acked, acked}},
+			2: {
+				State: StateForgotten, Attempts: []Attempt{{1, routed.Add(time.Second), 1}, {2, routed.Add(31 * time.Second), 1}},
+				GoneAt: &Times{late, late},
+			},
+			3: {State: StateLate, Attempts: []Attempt{{1, late, 1}}, HandedAt: &Times{handed, handed}, AckedAt: &Times{late, late}},
 			4: {State: StateNone},
 		} {
 			c, err := TellCopy(d.j, seq, m, r)
@@ -258,6 +278,16 @@ func TestStoryHasEveryStep(t *testing.T) {
 			}
 			for i, a := range c.Attempts {
 				near("attempt", a.At, want.Attempts[i].At)
+			}
+			for what, times := range map[string][2]*Times{
+				"handed over": {c.HandedAt, want.HandedAt}, "acked": {c.AckedAt, want.AckedAt}, "forgotten": {c.GoneAt, want.GoneAt},
+			} {
+				if got, want := times[0], times[1]; got != nil && want != nil {
+					near(what, got.First, want.First)
+					near(what, got.Last, want.Last)
+				} else if got != want {
+					t.Errorf("reader %d: %s %+v, want %+v", r, what, got, want)
+				}
 			}
 		}
 	})

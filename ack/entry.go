@@ -29,6 +29,7 @@ type entry struct {
 	doubt     *roaring.Bitmap // Kafka may have it, and we do not know; nil: nobody's
 	reads     span            // when readers came into read
 	hands     span            // when readers came into handed
+	ends      []end           // whose copies have ended since that was written
 	retracted bool            // its article was withdrawn: what was handed over is taken back
 
 	left    int      // readers of the audience neither read nor handed over nor forgotten
@@ -50,6 +51,16 @@ func (s *span) note(at time.Time) {
 		s.first = at
 	}
 	s.last = at
+}
+
+// join takes in what happened at other times.
+func (s *span) join(other span) {
+	if other.first.Before(s.first) {
+		s.first = other.first
+	}
+	if other.last.After(s.last) {
+		s.last = other.last
+	}
 }
 
 // giveUp is what one deadline gave up for one reason.

@@ -46,7 +46,7 @@ func (l *Ledger) Expire(ctx context.Context, retention time.Duration) (gone int,
 }
 
 // accountSpaces hold the records of accounts, by Seq.
-var accountSpaces = []journal.Space{journal.SpaceAudience, journal.SpaceProgress, journal.SpaceSends, journal.SpaceUnread}
+var accountSpaces = []journal.Space{journal.SpaceAudience, journal.SpaceProgress, journal.SpaceSends, journal.SpaceEnds, journal.SpaceUnread}
 
 // sweep removes the records of accounts before oldest.
 func (l *Ledger) sweep(ctx context.Context, oldest journal.Seq) error {
@@ -65,7 +65,7 @@ func (l *Ledger) sweep(ctx context.Context, oldest journal.Seq) error {
 			if oldest == 0 || l.swept >= oldest {
 				break
 			}
-			behind := append(s.Seq(oldest-1), 0xff, 0xff, 0xff, 0xff) // the sends of one message have numbers
+			behind := append(s.Seq(oldest-1), 0xff, 0xff, 0xff, 0xff) // a message may have several
 			if err := v.Look(s.Seq(l.swept), behind, remove); err != nil {
 				return err
 			}

@@ -39,7 +39,7 @@ func TestOnlySettledMessagesExpire(t *testing.T) {
 		d.wantUnread(1, 0, 10, third)
 		d.must(d.j.View(func(v journal.View) error {
 			for _, space := range []journal.Space{
-				journal.SpaceAudience, journal.SpaceProgress, journal.SpaceSends, journal.SpaceOpen,
+				journal.SpaceAudience, journal.SpaceProgress, journal.SpaceSends, journal.SpaceEnds, journal.SpaceOpen,
 				journal.SpaceUnread, journal.SpaceCancels, journal.SpaceHistory,
 			} {
 				if key, ok, err := v.Last(space); ok || err != nil {

@@ -1,6 +1,8 @@
 package ack
 
 import (
+	"time"
+
 	"newswire/fanout/journal"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -28,6 +30,7 @@ func (l *Ledger) forgetLocked(e *entry, r journal.Reader) {
 	if e.read.Contains(uint32(r)) || e.handed.Contains(uint32(r)) || !e.forgotten.CheckedAdd(uint32(r)) {
 		return
 	}
+	e.end(endForgotten, uint32(r), time.Now())
 	e.left--
 	l.pairs--
 	l.m.acks[howForgotten].Inc()

@@ -222,8 +222,10 @@ func (l *Ledger) landLocked(f flown, o Outcome) {
 	}
 	f.g.readers.Remove(r)
 	if handed {
+		now := time.Now()
 		e.handed.Add(r)
-		e.hands.note(time.Now())
+		e.hands.note(now)
+		e.end(endHanded, r, now)
 		if e.retracted && !acked && !f.g.told.Contains(r) {
 			l.cancelLocked(e, f.reader, CauseRetracted)
 		}

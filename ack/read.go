@@ -97,6 +97,7 @@ func (l *Ledger) readLocked(e *entry, r journal.Reader, now time.Time, how how) 
 		return
 	}
 	e.reads.note(now)
+	e.end(endRead, uint32(r), now)
 	switch {
 	case e.handed.Contains(uint32(r)):
 		how = howLate

@@ -105,6 +105,9 @@ func TestDamagedRecordsAreRefused(t *testing.T) {
 	if _, err := decodeSend(sendKey(1, 1), audience); err == nil {
 		t.Error("a send that is none was taken")
 	}
+	if _, err := decodeEnd(audience); err == nil {
+		t.Error("an end that is none was taken")
+	}
 	audience[0]++
 	if _, err := decodeRecords(7, audience, progress); err == nil {
 		t.Error("a record of an unknown version was taken")
@@ -127,6 +130,9 @@ func FuzzDecodeRecords(f *testing.F) {
 		e.groups(e.audience.Clone())
 		e.record(1, 1, time.Now())
 		e.unrecord(1, 1)
+		if x, err := decodeEnd(progress); err == nil {
+			x.readers.Or(e.audience)
+		}
 		if e.left < 0 || e.left > int(e.audience.GetCardinality()) {
 			t.Errorf("%d of %d readers are left", e.left, e.audience.GetCardinality())
 		}

@@ -53,7 +53,7 @@ func storeChanges(u *journal.Update, e *entry) (whole bool) {
 		u.Set(sendKey(e.seq, s.serial), appendBitmap(b, s.readers))
 		s.dirty = false
 	}
-	if u.Full() {
+	if !storeEnds(u, e) || u.Full() {
 		return false
 	}
 	storeProgress(u, e)

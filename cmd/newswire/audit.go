@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -157,13 +158,34 @@ func (l *printer) reader(s *engine.ReaderStory) {
 		if c.Routed != nil {
 			l.printf("  %s routed", stamp(*c.Routed))
 		}
-		for _, a := range c.Attempts {
-			l.printf("  %s attempt %d", stamp(a.At), a.N)
-		}
-		if c.Between != nil {
-			l.printf("  %s to %s %s, as others of this message", stamp(c.Between.First), stamp(c.Between.Last), c.State)
+		for _, s := range steps(c) {
+			if first, last := stamp(s.between.First), stamp(s.between.Last); first == last {
+				l.printf("  %s %s", last, s.what)
+			} else {
+				l.printf("  %s %s, or up to %s before", last, s.what, s.between.Last.Sub(s.between.First).Round(time.Millisecond))
+			}
 		}
 	}
+}
+
+// step is something that happened to a copy.
+type step struct {
+	what    string
+	between ack.Times
+}
+
+// steps gives what happened to a copy behind its routing, in the order of time.
+func steps(c ack.Copy) (list []step) {
+	for _, a := range c.Attempts {
+		list = append(list, step{fmt.Sprint("attempt ", a.N), ack.Times{First: a.At, Last: a.At}})
+	}
+	for what, t := range map[string]*ack.Times{"acked": c.AckedAt, "handed over": c.HandedAt, "forgotten": c.GoneAt} {
+		if t != nil {
+			list = append(list, step{what, *t})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b step) int { return a.between.Last.Compare(b.between.Last) })
+	return list
 }
 
 // stamp prints a time to the millisecond.

@@ -74,8 +74,15 @@ func TestAuditProvesWhatBecameOfEverything(t *testing.T) {
 	for reader, want := range map[string]string{"ann": ack.StateAcked, "silent": ack.StateHanded, "away": ack.StateHanded} {
 		var s engine.ReaderStory
 		audit(t, e, exitDone, &s, "--reader", reader)
-		if len(s.Copies) != 1 || s.Copies[0].State != want || s.Copies[0].Between == nil || len(s.Follow) != 1 {
+		if len(s.Copies) != 1 || s.Copies[0].State != want || len(s.Follow) != 1 {
 			t.Errorf("story of %s: %+v", reader, s)
+		}
+		ended := s.Copies[0].AckedAt
+		if want == ack.StateHanded {
+			ended = s.Copies[0].HandedAt
+		}
+		if ended == nil || ended.First.Before(*s.Copies[0].Routed) || ended.Last.After(time.Now()) {
+			t.Errorf("%s: %s between %+v", reader, want, ended)
 		}
 		if attempts := map[string]int{"ann": 1, "silent": 2, "away": 0}[reader]; len(s.Copies[0].Attempts) != attempts {
 			t.Errorf("story of %s: %+v, want %d attempts", reader, s.Copies[0], attempts)

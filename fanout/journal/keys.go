@@ -26,6 +26,7 @@ const (
 	SpaceAudience   Space = 'l' // ack: Seq -> who shall have it
 	SpaceProgress   Space = 'a' // ack: Seq -> read, handed over, forgotten
 	SpaceSends      Space = 'd' // ack: Seq, number -> one attempt: when, to whom
+	SpaceEnds       Space = 'm' // ack: Seq, how, step of its age -> whose copies ended then
 	SpaceOpen       Space = 'o' // ack: Seq of a message that is not settled
 	SpaceUnread     Space = 'u' // ack: Seq of a settled message -> who has not read it
 	SpaceSkips      Space = 'v' // ack: level, block of Seqs -> who has not read all of it

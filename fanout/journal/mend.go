@@ -42,7 +42,7 @@ func (j *Journal) mendSet(ctx context.Context, sets rowSets, b *rowBlock) error 
 	}
 	it := &item{apart: true}
 	for _, r := range rows {
-		it.update.add(op{key: rowKey(r.Key), more: len(r.State) + 16, amend: func(present []byte) []byte { return j.merged(b.generation, r, present) }})
+		it.update.Amend(rowKey(r.Key), len(r.State)+16, func(present []byte) []byte { return j.merged(b.generation, r, present) })
 	}
 	it.update.Delete(b.key())
 	if err := j.writeWith(ctx, it, func() {}); err != nil {

@@ -45,6 +45,13 @@ func (u *Update) Delete(key []byte) {
 	u.add(op{key: key})
 }
 
+// Amend writes a record of at most so many bytes, which make makes of the value
+// that the record has once everything before is written: nil for one that is
+// not there. It is called once, by the one who writes.
+func (u *Update) Amend(key []byte, most int, make func(present []byte) []byte) {
+	u.add(op{key: key, amend: make, more: most})
+}
+
 // Size is about the bytes it will write.
 func (u *Update) Size() int { return u.size }
 
