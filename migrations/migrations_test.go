@@ -43,6 +43,31 @@ func TestApplyRunsEachFileOnce(t *testing.T) {
 	}
 }
 
+// A DBA who lets no program make tables runs the printed SQL: the database has then
+// what Apply would have made, and knows it.
+func TestThePrintedSQLDoesWhatApplyDoes(t *testing.T) {
+	t.Parallel()
+	byHand, applied := empty(t), empty(t)
+	s := migrations.Compensate()
+	text, err := s.SQL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	byHand.Exec(text)
+	if _, err := migrations.Apply(t.Context(), applied.SuperDSN, s); err != nil {
+		t.Fatal(err)
+	}
+	if ran, err := migrations.Apply(t.Context(), byHand.SuperDSN, s); err != nil || len(ran) != 0 {
+		t.Errorf("Apply behind the printed SQL = %v, %v; want nothing to do", ran, err)
+	}
+	const catalog = `SELECT format('%s %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull)
+		FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relnamespace = 'newswire_compensate'::regnamespace AND c.relkind = 'r' AND a.attnum > 0
+		UNION ALL SELECT 'version ' || version_id FROM newswire_compensate.versions WHERE is_applied ORDER BY 1`
+	if got, want := pgtest.Values[string](byHand, catalog), pgtest.Values[string](applied, catalog); !slices.Equal(got, want) {
+		t.Errorf("by hand there is\n%q\nwant\n%q", got, want)
+	}
+}
+
 func TestSetsShareADatabase(t *testing.T) {
 	t.Parallel()
 	db := empty(t)

@@ -51,7 +51,7 @@ const (
 )
 
 // ErrNoTables reports that the database lacks the tables, or has older ones.
-var ErrNoTables = errors.New("the tables of the compensation service are not there: run newswire migrate")
+var ErrNoTables = errors.New("the tables of the compensation service are not there, or are older than this newswire: run newswire migrate")
 
 // New checks the configuration; it connects to nothing. Close ends what later
 // calls have opened.
@@ -133,10 +133,13 @@ const mostYields = 5
 // Close ends every connection, behind Run.
 func (s *Store) Close() { s.pool.Close() }
 
+// newest is what the last of the migrations has made.
+const newest = "newswire_compensate.deliveries_line"
+
 // Check tells whether the database is there and has the tables.
 func (s *Store) Check(ctx context.Context) error {
 	var there bool
-	err := s.pool.QueryRow(ctx, "SELECT to_regclass('newswire_compensate.instances') IS NOT NULL").Scan(&there)
+	err := s.pool.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", newest).Scan(&there)
 	if err != nil {
 		return fmt.Errorf("ask the database of compensate.postgres.dsn: %w", err)
 	}
