@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,24 +125,36 @@ func (c *readAhead) Read(b []byte) (int, error) {
 func connectError(c *pgx.ConnConfig, err error) error {
 	var refusal *pgconn.PgError
 	if !errors.As(err, &refusal) {
-		return fmt.Errorf("%w: %w", ErrUnreachable, oneLine{err})
+		return fmt.Errorf("%w: %w; start it, open the way to it, or correct postgres.dsn", ErrUnreachable, oneLine{err})
 	}
+	said := &loginError{refusal}
 	switch refusal.Code {
 	case codeInvalidPassword, codeInvalidAuthorization:
-		return fmt.Errorf("PostgreSQL refuses user %q (%s); check user and password in postgres.dsn, and pg_hba.conf: %w",
-			c.User, refusal.Code, &loginError{refusal})
+		return fmt.Errorf("PostgreSQL refuses user %q (%s): %w; check user and password in postgres.dsn, and pg_hba.conf", c.User, refusal.Code, said)
 	case codeUnknownDatabase:
-		return fmt.Errorf("database %q does not exist; correct postgres.dsn: %w", c.Database, &loginError{refusal})
+		return fmt.Errorf("PostgreSQL refuses the login: %w; correct postgres.dsn", said)
 	case codeInsufficientPrivilege:
-		return fmt.Errorf("user %q may not connect so; run `newswire setup --apply`: %w", c.User, &loginError{refusal})
+		return fmt.Errorf("user %q may not connect so: %w; run `newswire setup --apply`", c.User, said)
+	case codeTooManyConnections:
+		return fmt.Errorf("%w: %w; raise that limit, or end connections that nobody needs", ErrUnreachable, said)
 	}
-	return fmt.Errorf("%w: %w", ErrUnreachable, oneLine{err}) // starting up, shutting down, no connection free
+	return fmt.Errorf("%w: %w (%s); wait until it takes connections", ErrUnreachable, said, refusal.Code) // starting up, shutting down
 }
 
-// oneLine prints an error that lists every address tried as one line.
+// oneLine prints an error that lists every attempt as one line, and what each
+// met once: one without TLS often meets what the one with it has met.
 type oneLine struct{ error }
 
-func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+func (e oneLine) Error() string {
+	var met []string
+	for line := range strings.Lines(e.error.Error()) {
+		if line = strings.TrimSpace(line); !slices.Contains(met, line) {
+			met = append(met, line)
+		}
+	}
+	return strings.Join(met, " ")
+}
+
 func (e oneLine) Unwrap() error { return e.error }
 
 // loginError shortens a refusal to the server's own sentence.

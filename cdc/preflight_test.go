@@ -101,6 +101,12 @@ func TestPreflightTellsUnreachableFromRefused(t *testing.T) {
 	if !errors.Is(err, ErrUnreachable) || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("Preflight without a server = %v", err)
 	}
+	cfg.DSN = "host=127.0.0.1 port=1 user=u dbname=d" // with TLS, and again without
+	err = Preflight(t.Context(), cfg)
+	const met, remedy = "127.0.0.1:1 (127.0.0.1): dial error: ", "; start it, open the way to it, or correct postgres.dsn"
+	if !errors.Is(err, ErrUnreachable) || strings.Count(err.Error(), met) != 1 || !strings.HasSuffix(err.Error(), remedy) {
+		t.Errorf("Preflight where nobody listens = %v", err)
+	}
 
 	server := pgtest.NewCluster(t, nil)
 	db := pgtest.New(t, pgtest.On(server))

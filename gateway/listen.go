@@ -40,6 +40,9 @@ func (g *Gateway) newFront() (*front, error) {
 	}
 	ln, err := net.Listen("tcp", g.cfg.Listen)
 	if err != nil {
+		if cause := new(net.OpError); errors.As(err, &cause) {
+			err = cause.Err // without the address, which is named already
+		}
 		return nil, fmt.Errorf("gateway.listen: cannot listen on %s: %w; choose another address or end the process that has it", g.cfg.Listen, err)
 	}
 	f := &front{listener: ln, pair: pair, server: &http.Server{

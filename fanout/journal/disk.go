@@ -78,6 +78,18 @@ func BallastIn(dir string) Size {
 	return Size(info.Size())
 }
 
+// takenIn gives how much of the disk the files of a directory take, without the
+// ballast. What goes meanwhile does not count.
+func takenIn(dir string) (all Size) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && e.Name() != ballastName {
+			all += taken(info)
+		}
+	}
+	return all
+}
+
 func dropBallast(dir string) error {
 	if err := os.Remove(filepath.Join(dir, ballastName)); !errors.Is(err, fs.ErrNotExist) {
 		return err

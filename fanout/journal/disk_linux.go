@@ -40,6 +40,15 @@ func diskOf(dir string) (Disk, error) {
 	return d, nil
 }
 
+// taken gives how much of the disk a file takes: what Badger writes by way of
+// memory is much larger than what it has come to yet.
+func taken(info fs.FileInfo) Size {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return Size(s.Blocks * 512)
+	}
+	return Size(info.Size())
+}
+
 // keep gives a file that is no larger than size its blocks, as far as it has
 // none yet.
 func keep(f *os.File, size int64) error {

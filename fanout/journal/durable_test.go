@@ -213,4 +213,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 	if !slices.Equal(names, want) {
 		t.Errorf("metrics %q, want %q", names, want)
 	}
+	if taken := families[slices.Index(names, "newswire_journal_bytes")].GetMetric()[0].GetGauge().GetValue(); taken <= 0 || taken > 64<<20 {
+		t.Errorf("an empty journal of a few files takes %v bytes", taken)
+	}
 }

@@ -14,11 +14,8 @@ func newMetrics(reg prometheus.Registerer, j *Journal) *metrics {
 	auto := promauto.With(reg)
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "newswire_journal_bytes",
-		Help: "Bytes of the journal on disk.",
-	}, func() float64 {
-		lsm, values := j.db.Size()
-		return float64(lsm + values)
-	})
+		Help: "Bytes of the disk that the journal takes, its ballast not counted.",
+	}, func() float64 { return float64(takenIn(j.ground.dir)) })
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "newswire_journal_disk_free_bytes",
 		Help: "Bytes that are free on the journal's disk, its ballast not counted.",

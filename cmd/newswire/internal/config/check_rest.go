@@ -110,6 +110,9 @@ func (o *Offline) check(c *checker, g Gateway) {
 	}
 	if o.Embedded() {
 		c.listenAddress("offline.embedded_listen", o.EmbeddedListen)
+		if host, _, _ := net.SplitHostPort(o.EmbeddedListen); host == "" || net.ParseIP(host).IsUnspecified() {
+			c.fault("offline.embedded_listen", "is %q: write the address that Kafka's clients connect to, such as 127.0.0.1:9092", o.EmbeddedListen)
+		}
 		c.ownPort("offline.embedded_listen", o.EmbeddedListen, "gateway.listen", g.Listen)
 		c.ownPort("offline.embedded_listen", o.EmbeddedListen, "gateway.admin", g.Admin)
 		if o.TLS || o.SASL.Mechanism != "" {

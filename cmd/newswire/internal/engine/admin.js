@@ -29,7 +29,7 @@ async function show() {
     state.className = s.ready ? "ready" : "not";
     fill(reasons, "li", s.reasons);
     rows.replaceChildren(
-      row("Gateway", s.addresses.Gateway),
+      row("Gateway", s.addresses.gateway),
       row("Up for", `${Math.round(s.uptime_seconds)} s`),
       row("Sessions", s.sessions),
       row("Journal: first kept, last, synced", `${s.journal.oldest} · ${s.journal.head} · ${s.journal.synced}`),

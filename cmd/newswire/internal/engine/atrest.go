@@ -47,6 +47,11 @@ func openAtRest(cfg config.Config) (*journal.Journal, error) {
 	return j, err
 }
 
+// dirFault says that journal.dir cannot be made.
+func dirFault(err error) error {
+	return fmt.Errorf("journal.dir: %w; name a directory that is there or can be made, and that this account may write", err)
+}
+
 // manifest is a file that no journal is without.
 const manifest = "MANIFEST"
 

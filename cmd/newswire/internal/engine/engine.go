@@ -39,9 +39,9 @@ type Options struct {
 
 // Addresses are where a running engine is reached.
 type Addresses struct {
-	Gateway string
-	Admin   string
-	Brokers []string
+	Gateway string   `json:"gateway"`
+	Admin   string   `json:"admin"`
+	Brokers []string `json:"brokers"`
 }
 
 // Run serves until ctx ends, and returns nil when everything is written and
@@ -94,7 +94,7 @@ const standBy = 500 * time.Millisecond
 // by: it holds no port and no slot. It gives nil when ctx ends first.
 func openJournal(ctx context.Context, cfg config.Config, log *slog.Logger) (*held, error) {
 	if err := os.MkdirAll(cfg.Journal.Dir, 0o750); err != nil {
-		return nil, fmt.Errorf("journal.dir: %w", err)
+		return nil, dirFault(err)
 	}
 	for told := false; ; told = true {
 		reg := prometheus.NewRegistry()

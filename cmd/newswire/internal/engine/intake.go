@@ -123,7 +123,7 @@ func Resync(ctx context.Context, cfg config.Config, w io.Writer) error {
 // resyncAtRest resyncs the journal of an engine that does not run.
 func resyncAtRest(ctx context.Context, cfg config.Config, w io.Writer) error {
 	if err := os.MkdirAll(cfg.Journal.Dir, 0o750); err != nil {
-		return fmt.Errorf("journal.dir: %w", err)
+		return dirFault(err)
 	}
 	j, err := openAtRest(cfg)
 	if err != nil {
