@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -63,17 +64,17 @@ func (s *Service) reasons() []string {
 	if s.state.draining {
 		why = append(why, "draining")
 	}
-	if s.state.database != nil {
-		why = append(why, "database: "+s.state.database.Error())
+	intake := s.state.intake
+	if time.Since(s.state.intakeAt) >= intakeMemory {
+		intake = nil
 	}
-	if s.state.kafka != nil {
-		why = append(why, "kafka: "+s.state.kafka.Error())
-	}
-	if s.state.intake != nil && time.Since(s.state.intakeAt) < intakeMemory {
-		why = append(why, "intake: "+s.state.intake.Error())
-	}
-	if cancels != nil {
-		why = append(why, "cancellations: "+cancels.Error())
+	for _, part := range []struct {
+		name string
+		err  error
+	}{{"database", s.state.database}, {"kafka", s.state.kafka}, {"intake", intake}, {"cancellations", cancels}} {
+		if part.err != nil {
+			why = append(why, part.name+": "+strings.Join(strings.Fields(part.err.Error()), " ")) // a line, whatever a client library writes
+		}
 	}
 	return why
 }

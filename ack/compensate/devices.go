@@ -29,13 +29,13 @@ func newAPI(s *Service) *api {
 	mux.HandleFunc("PUT /v1/devices", a.known(a.put))
 	mux.HandleFunc("GET /v1/devices", a.known(a.get))
 	mux.HandleFunc("DELETE /v1/devices", a.known(a.remove))
-	for _, method := range []string{http.MethodPost, http.MethodPatch} {
-		mux.HandleFunc(method+" /v1/devices", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Allow", "GET, PUT, DELETE, OPTIONS")
-			problem(w, http.StatusMethodNotAllowed, "method_not_allowed", "declare a device with PUT")
+	for path, allowed := range map[string]string{"/v1/channels": "GET, HEAD, OPTIONS", "/v1/devices": "GET, HEAD, PUT, DELETE, OPTIONS"} {
+		mux.HandleFunc("OPTIONS "+path, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", allowed)
+			problem(w, http.StatusMethodNotAllowed, "method_not_allowed", r.Method+" is not one of "+allowed+": a device is declared with PUT")
 		})
 	}
-	mux.HandleFunc("OPTIONS /v1/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem(w, http.StatusNotFound, "not_found", "nothing is served here")
 	})
@@ -65,7 +65,10 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // reader's own, or those of the reader that the site's backend names.
 func (a *api) known(serve func(w http.ResponseWriter, r *http.Request, reader string, caller Caller)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			token = ""
+		}
 		caller, err := a.s.cfg.Verify(token)
 		if errors.Is(err, ErrUnavailable) {
 			w.Header().Set("Retry-After", "1")
@@ -137,7 +140,8 @@ func shown(d store.Device) deviceBody {
 
 func (a *api) put(w http.ResponseWriter, r *http.Request, reader string, caller Caller) {
 	var body deviceBody
-	if err := json.NewDecoder(r.Body).Decode(&body); err != nil && !errors.Is(err, io.EOF) {
+	text, err := io.ReadAll(r.Body)
+	if err != nil || json.Unmarshal(text, &body) != nil {
 		problem(w, http.StatusBadRequest, "bad_body", `want a JSON body {"channel":"…","address":"…","keys":{…},"language":"…","time_zone":"…","quiet_hours":{"from":"22:00","to":"07:00"}}`)
 		return
 	}

@@ -1,6 +1,8 @@
 package compensate
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -152,11 +154,40 @@ func TestAForgottenReaderIsNotTold(t *testing.T) {
 	}
 }
 
-func TestAPostToTheDevicesIsToldWhatIsAllowed(t *testing.T) {
-	recorder := httptest.NewRecorder()
-	newAPI(&Service{}).handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/v1/devices", nil))
-	if recorder.Code != http.StatusMethodNotAllowed || recorder.Header().Get("Allow") != "GET, PUT, DELETE, OPTIONS" {
-		t.Errorf("POST: %d, Allow %q", recorder.Code, recorder.Header().Get("Allow"))
+func TestRequestsThatAreNoneAreToldWhy(t *testing.T) {
+	api := newAPI(&Service{cfg: Config{Verify: func(token string) (Caller, error) {
+		if token != "u1" {
+			return Caller{}, errors.New("token is not valid here")
+		}
+		return Caller{Reader: token}, nil
+	}}})
+	for _, test := range []struct {
+		method, path, authorization, body string
+		status                            int
+		code                              string
+	}{
+		{"POST", "/v1/devices", "Bearer u1", "{}", 405, "method_not_allowed"},
+		{"PATCH", "/v1/devices", "Bearer u1", "{}", 405, "method_not_allowed"},
+		{"PUT", "/v1/channels", "Bearer u1", "{}", 405, "method_not_allowed"},
+		{"GET", "/v1/device", "Bearer u1", "", 404, "not_found"},
+		{"PUT", "/v1/devices", "u1", "{}", 401, "unauthorized"},
+		{"PUT", "/v1/devices", "Basic u1", "{}", 401, "unauthorized"},
+		{"PUT", "/v1/devices", "bearer u1", "{}", 422, "unknown_channel"},
+		{"PUT", "/v1/devices", "Bearer u1", "", 400, "bad_body"},
+		{"PUT", "/v1/devices", "Bearer u1", "{} {}", 400, "bad_body"},
+		{"PUT", "/v1/devices", "Bearer u1", strings.Repeat(" ", maxBody) + "{}", 400, "bad_body"},
+	} {
+		recorder := httptest.NewRecorder()
+		r := httptest.NewRequest(test.method, test.path, strings.NewReader(test.body))
+		r.Header.Set("Authorization", test.authorization)
+		api.ServeHTTP(recorder, r)
+		var told struct{ Code string }
+		if err := json.Unmarshal(recorder.Body.Bytes(), &told); err != nil || recorder.Code != test.status || told.Code != test.code {
+			t.Errorf("%s %s of %q with %.10q: %d %q, want %d %q", test.method, test.path, test.authorization, test.body, recorder.Code, told.Code, test.status, test.code)
+		}
+		if (recorder.Header().Get("Allow") != "") != (test.status == 405) {
+			t.Errorf("%s %s: Allow is %q", test.method, test.path, recorder.Header().Get("Allow"))
+		}
 	}
 }
 

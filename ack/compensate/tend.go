@@ -2,7 +2,6 @@ package compensate
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"newswire/ack/compensate/store"
@@ -86,11 +85,7 @@ func (s *Service) look(ctx context.Context) {
 		grown := s.state.grown
 		s.stateMu.Unlock()
 		asked, cancel := context.WithTimeout(ctx, lookPatience)
-		database := s.store.Check(asked)
-		waiting, err := s.store.Waiting(asked)
-		database = errors.Join(database, err)
-		doubtful, err := s.store.InDoubt(asked)
-		database = errors.Join(database, err)
+		waiting, doubtful, database := s.count(asked)
 		places, kafkaErr := s.places(asked)
 		cancel()
 		if ctx.Err() == nil {
@@ -101,6 +96,18 @@ func (s *Service) look(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// count asks the database whether it has the tables, and what they hold.
+func (s *Service) count(ctx context.Context) (waiting map[string]int, doubtful int, err error) {
+	if err = s.store.Check(ctx); err != nil {
+		return nil, 0, err
+	}
+	if waiting, err = s.store.Waiting(ctx); err != nil {
+		return nil, 0, err
+	}
+	doubtful, err = s.store.InDoubt(ctx)
+	return waiting, doubtful, err
 }
 
 func (s *Service) tell(database, kafkaErr error, waiting map[string]int, grown, doubtful int, places map[int]place) {
