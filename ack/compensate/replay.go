@@ -9,6 +9,7 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"newswire/ack/compensate/policy"
+	"newswire/ack/compensate/store"
 )
 
 // Range is a part of the topic by the time of its records; a zero To is the end
@@ -116,6 +117,10 @@ func (s *Service) foresee(ctx context.Context, messages []received, back map[str
 	if err != nil {
 		return err
 	}
+	forgotten, err := s.store.Forgotten(ctx, readers)
+	if err != nil {
+		return err
+	}
 	now := time.Now()
 	for _, m := range messages {
 		plan := s.policy.Plan(m.message, targets(devices[m.message.Reader]), 0, now)
@@ -127,6 +132,8 @@ func (s *Service) foresee(ctx context.Context, messages []received, back map[str
 			plan.Targets = nil
 		} else if back[m.message.CeID] {
 			f.Outcome, plan.Targets = "cancelled", nil
+		} else if m.message.HandedOver.Before(forgotten[m.message.Reader]) {
+			f.Outcome, plan.Targets = outcomeForgotten, nil
 		}
 		if len(plan.Targets) == 0 {
 			if err := tell(f); err != nil {
@@ -134,29 +141,35 @@ func (s *Service) foresee(ctx context.Context, messages []received, back map[str
 			}
 		}
 		for _, t := range plan.Targets {
-			f.Outcome, f.Channel, f.Device, f.Due = "send", t.Channel, t.Device, nil
-			language := ""
-			for _, d := range devices[m.message.Reader] {
-				if d.ID != t.Device {
-					continue
-				}
-				language = d.Language
-				if until, quiet := policy.Quiet(now, d.TimeZone, d.QuietFrom, d.QuietTo); quiet && !plan.Urgent && !s.policy.Channel(t.Channel).AnyTime {
-					f.Due = &until
-				}
-			}
-			p := s.cfg.Channels[t.Channel].Properties()
-			words, err := s.policy.Word([]policy.Message{m.message}, language, p.Title, p.Body)
+			one, err := s.foreseen(f, m.message, t, devices[m.message.Reader], now)
 			if err != nil {
 				return err
 			}
-			f.Title, f.Body, f.URL = words.Title, words.Body, words.URL
-			if err := tell(f); err != nil {
+			if err := tell(one); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// foreseen is what a device, or a reader's channel without devices, would get.
+func (s *Service) foreseen(f Foreseen, m policy.Message, t policy.Target, devices []store.Device, now time.Time) (Foreseen, error) {
+	f.Outcome, f.Channel, f.Device = "send", t.Channel, t.Device
+	language := ""
+	for _, d := range devices {
+		if d.ID != t.Device {
+			continue
+		}
+		language = d.Language
+		if until, quiet := policy.Quiet(now, d.TimeZone, d.QuietFrom, d.QuietTo); quiet && !f.Urgent && !s.policy.Channel(t.Channel).AnyTime {
+			f.Due = &until
+		}
+	}
+	p := s.cfg.Channels[t.Channel].Properties()
+	words, err := s.policy.Word([]policy.Message{m}, language, p.Title, p.Body)
+	f.Title, f.Body, f.URL = words.Title, words.Body, words.URL
+	return f, err
 }
 
 // EachDoubtful gives what is in doubt, the oldest first.

@@ -95,7 +95,9 @@ func TestADryRunTellsAndChangesNothing(t *testing.T) {
 	defer s.Close()
 	g.db.Exec(`INSERT INTO newswire_compensate.devices (reader, channel, address) VALUES ('u1', 'push', 'a')`)
 	g.db.Exec(`INSERT INTO newswire_compensate.cancelled (ce_id, cause) VALUES ($1, 'acked')`, record{n: 3, reader: "u1"}.ceID())
-	g.records(record{n: 1, reader: "u1"}, record{n: 2, reader: "u2"}, record{n: 3, reader: "u1"}, record{n: 4, reader: "u1", action: "retract"})
+	g.db.Exec(`INSERT INTO newswire_compensate.forgotten (reader) VALUES ('u5')`)
+	g.records(record{n: 1, reader: "u1"}, record{n: 2, reader: "u2"}, record{n: 3, reader: "u1"}, record{n: 4, reader: "u1", action: "retract"},
+		record{n: 5, reader: "u5", age: time.Hour})
 	for range 2 { // it leaves everything as it was, so it can be run again
 		got := make(map[string]string)
 		err := s.DryRun(t.Context(), nil, func(f Foreseen) error { got[f.CeID] = f.Outcome + " " + f.Channel + f.Title; return nil })
@@ -105,6 +107,7 @@ func TestADryRunTellsAndChangesNothing(t *testing.T) {
 		want := map[string]string{
 			record{n: 1, reader: "u1"}.ceID(): "send pushTitle 1", record{n: 2, reader: "u2"}.ceID(): "no_device ",
 			record{n: 3, reader: "u1"}.ceID(): "cancelled ", record{n: 4, reader: "u1"}.ceID(): "retract ",
+			record{n: 5, reader: "u5"}.ceID(): "forgotten ",
 		}
 		for id, outcome := range want {
 			if got[id] != outcome {
