@@ -88,7 +88,7 @@ func (l *Listener) Waiting() (n int, first time.Time) {
 	e := l.embargo
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.first != never {
+	if e.count > 0 && e.first != never { // which may be looked for again
 		first = e.first.time()
 	}
 	return max(e.count, 0), first
