@@ -54,6 +54,7 @@ type Ledger interface {
 type Journal interface {
 	Message(journal.Seq) (m *journal.Message, kept bool, err error)
 	Find(journal.ID) (journal.Place, error)
+	Oldest() journal.Seq // the first entry that is kept
 	WaitSynced(context.Context, journal.Seq) error
 	Next(ctx context.Context, after journal.Seq, limit int) ([]journal.Entry, error)
 

@@ -77,6 +77,7 @@ func (b *guestBook) Unread(r journal.Reader, after journal.Seq, limit int) (unre
 		return b.Ledger.Unread(r, after, limit)
 	}
 	upto := b.crowd.At()
+	after = max(after, b.j.Oldest()-1) // Next would wait behind what is no longer kept
 	for after < upto && len(unread) < limit {
 		entries, err := b.j.Next(context.Background(), after, 256) // it waits for the sync of a large commit at most
 		if err != nil {
@@ -114,8 +115,9 @@ func (g *Gateway) welcomeGuest(s *session, hello clientFrame) bool {
 	if refused != nil {
 		edited, _ = g.editGuest(s.reader, fanout.Edit{})
 	}
+	after = max(after, g.deps.journal.Oldest()-1)
 	switch {
-	case after == 0: // it has seen nothing, or what this journal knows nothing of
+	case hello.After == nil: // it begins with what is new
 		after = edited.Seq
 	case edited.Seq > after+guestReach:
 		resume, after = "gap", edited.Seq-guestReach

@@ -151,6 +151,39 @@ func TestGuestsGetNewsAndLeaveNothing(t *testing.T) {
 	}
 }
 
+// What is kept comes behind a gap too, and where nothing is, nobody waits for it.
+func TestGuestsGetWhatIsKeptBehindAGap(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, anonymous)
+	gone := r.publish(3, "tech")
+	r.routed()
+	if _, err := r.ledger.Expire(t.Context(), 0); err != nil || r.journal.Oldest() <= r.journal.Head() {
+		t.Fatalf("nothing is kept from %d to %d: %v", r.journal.Oldest(), r.journal.Head(), err)
+	}
+	comes := func(after, resume string, want []string) {
+		t.Helper()
+		guest, welcome := r.visit(gatewaytest.Options{Follow: []string{"tech"}, After: after})
+		if welcome.Resume != resume {
+			t.Errorf("behind %s resume is %q, want %q", after, welcome.Resume, resume)
+		}
+		if got := guest.WaitMessages(len(want)); !slices.Equal(ids(got), want) {
+			t.Errorf("behind %s came %v, want %v", after, ids(got), want)
+		}
+		guest.Sync()
+		if n := len(guest.Messages()); n != len(want) {
+			t.Errorf("behind %s came %d messages, want %d", after, n, len(want))
+		}
+	}
+	var kept []string
+	for range 2 {
+		comes(gone[2], "complete", kept) // it has gone itself, and nothing behind it
+		comes(gone[0], "gap", kept)
+		comes(farID, "gap", kept)
+		kept = r.publish(2, "tech")
+		r.routed()
+	}
+}
+
 // A change of a guest's tags takes effect at one place of the order, while news
 // is published all the time: nothing is missed behind the answer to a follow, and
 // nothing comes behind that to an unfollow.
