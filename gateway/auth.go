@@ -35,7 +35,7 @@ func endingFor(err error) (e ending, retryAfter time.Duration) {
 	case errors.Is(err, errRevoked):
 		return endForbidden, 0
 	case errors.Is(err, tokens.ErrUnavailable):
-		return endFault, time.Second
+		return endUnavailable, time.Second
 	}
 	return endUnauthorized, 0
 }

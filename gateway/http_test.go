@@ -45,9 +45,7 @@ func TestSubscriptionsOverHTTP(t *testing.T) {
 			r.eventually("the session is told", func() bool { return subscriptions(session) > told })
 		}
 	}
-	if code, _ := session.Ended(); code != 1000 {
-		t.Errorf("the session of a reader who was forgotten ends with %d, want 1000", code)
-	}
+	endsWith(t, session, endForgotten)
 	before := r.publish(1, "x")
 	r.join("u1", gatewaytest.Options{}).Sync()
 	if got := r.ask("u1", "GET", "/v1/poll", ""); got.status != 204 {

@@ -36,18 +36,18 @@ func TestRevokedStaysOutThroughAKill(t *testing.T) {
 	}))
 	defer provider.Close()
 	e := harness.Start(t, harness.Options{DB: pgtest.New(t), Env: []string{"NEWSWIRE_GATEWAY_AUTH_JWKS_URL=" + provider.URL}})
-	with := func(reader, id string) gatewaytest.Options {
+	with := func(reader, id, kid string) gatewaytest.Options {
 		token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
 			"sub": reader, "jti": id, "iat": time.Now().Add(-time.Minute).Unix(), "exp": time.Now().Add(time.Hour).Unix(),
 		})
-		token.Header["kid"] = "k1"
+		token.Header["kid"] = kid
 		text, err := token.SignedString(private)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return gatewaytest.Options{Token: text}
 	}
-	stolen, left, stays := with("u1", "stolen"), with("u2", "t2"), with("u3", "t3")
+	stolen, left, stays := with("u1", "stolen", "k1"), with("u2", "t2", "k1"), with("u3", "t3", "k1")
 	for _, c := range []struct {
 		args []string
 		who  gatewaytest.Options
@@ -73,7 +73,8 @@ func TestRevokedStaysOutThroughAKill(t *testing.T) {
 	wantEnd(t, e.Dial("", stolen), 4503, "forbidden")
 	wantEnd(t, e.Dial("", left), 4503, "forbidden")
 	e.Dial("", stays).Welcome()
-	e.Dial("", with("u1", "another")).Welcome()
+	e.Dial("", with("u1", "another", "k1")).Welcome()
+	wantEnd(t, e.Dial("", with("u1", "another", "k2")), 4053, "unavailable") // perhaps the provider has it by now
 	list := e.Run("revoke", "--list")
 	if lines := strings.Count(list.Stdout, "\n"); list.Code != exitDone || lines != 2 || !strings.Contains(list.Stdout, `"token_id":"stolen"`) || !strings.Contains(list.Stdout, `"reader":"u2"`) {
 		t.Errorf("revoke --list: code %d, %s%s", list.Code, list.Stdout, list.Stderr)

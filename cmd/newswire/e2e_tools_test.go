@@ -163,8 +163,8 @@ func TestForgottenReaderIsSentAway(t *testing.T) {
 	if status, body := e.HTTP("u1", "DELETE", "/v1/subscriptions", nil); status != http.StatusNoContent {
 		t.Errorf("forget: %d %s", status, body)
 	}
-	if code, reason := r.Ended(); code != 1000 {
-		t.Errorf("closed with %d %q, want 1000", code, reason)
+	if code, reason := r.Ended(); code != 4510 {
+		t.Errorf("closed with %d %q, want 4510", code, reason)
 	}
 	again := e.Dial("u1", gatewaytest.Options{})
 	if w := again.Welcome(); len(w.Follow) != 0 {

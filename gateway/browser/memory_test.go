@@ -101,8 +101,8 @@ func TestWhoIsForgottenDoesNotComeBack(t *testing.T) {
 	s.welcome()
 	s.send(news(1, 1))
 	s.acked(id(1))
-	s.send(frame{Type: "bye", Code: 1000, Reason: "forgotten"})
-	s.end(1000, "forgotten")
+	s.send(frame{Type: "bye", Code: 4510, Reason: "forgotten"})
+	s.end(4510, "forgotten")
 	if stopped := p.until(`e.state === "stopped"`); stopped.Reason != "forgotten" {
 		t.Errorf("stopped with %+v", stopped)
 	}

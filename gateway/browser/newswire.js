@@ -4,6 +4,7 @@
 /** @import {Message, Newswire, Options, StateChange, Subscriptions} from "./newswire.d.ts" */
 
 const SUBPROTOCOL = "newswire.v1";
+const FORGOTTEN = 4510; // the close code on the reader's own wish
 const REMEMBERED = 512; // handled ids kept to recognise repeats
 const UNHANDLED = 4096; // ids kept that hold the cursor back
 const FRAME_LIMIT = 16 * 1024; // bytes of one frame, the server's limit
@@ -175,9 +176,8 @@ class Client {
       else if ((why.code ?? 1006) === 1006) this.#blocked++; // no word of the server's
     }
     this.#drop();
-    const forgotten = why.reason === "forgotten"; // on the reader's own wish
-    if (forgotten) this.#inbox.forget();
-    if (forgotten || (why.code >= 4500 && why.code <= 4999)) return this.#stop(why);
+    if (why.code === FORGOTTEN) this.#inbox.forget();
+    if (why.code >= 4500 && why.code <= 4999) return this.#stop(why);
     const ceiling = Math.min(BACKOFF_CAP, BACKOFF_BASE * 2 ** this.#failures++);
     const retryInMs = Math.max(Math.random() * ceiling, this.#notBefore - Date.now());
     const { code, reason } = why;

@@ -195,8 +195,8 @@ func TestAStopEndsIt(t *testing.T) {
 	r := run(t, s, client.Config{})
 	c := s.accept()
 	c.welcome()
-	c.send(frame{Type: "bye", Code: 1000, Reason: "forgotten"})
-	c.end(1000, "forgotten")
+	c.send(frame{Type: "bye", Code: 4510, Reason: "forgotten"})
+	c.end(4510, "forgotten")
 	if err := receive(t, r.ended, "the end"); err == nil {
 		t.Error("a forgotten reader ends without a reason")
 	}

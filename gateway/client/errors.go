@@ -21,7 +21,7 @@ func (e *CloseError) Error() string {
 
 // Stop tells whether connecting again would not help.
 func (e *CloseError) Stop() bool {
-	return e.Code >= 4500 && e.Code <= 4999 || e.Reason == "forgotten" // on the reader's own wish
+	return e.Code >= 4500 && e.Code <= 4999
 }
 
 // HandshakeError is a connection that was refused before it was one.
