@@ -71,10 +71,6 @@ func otherwise(allow string) http.HandlerFunc {
 // the allowed origins.
 func (g *Gateway) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if q := r.URL.Query(); q.Has("token") || q.Has("access_token") {
-			problem(w, http.StatusBadRequest, "token_in_url", "tokens go into the Authorization header or the hello frame, never into the URL")
-			return
-		}
 		h := w.Header()
 		h.Add("Vary", "Origin")
 		if origin := r.Header.Get("Origin"); slices.Contains(g.cfg.Origins, origin) {
@@ -83,6 +79,10 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
 			h.Set("Access-Control-Expose-Headers", "Retry-After")
 			h.Set("Access-Control-Max-Age", "600")
+		}
+		if q := r.URL.Query(); q.Has("token") || q.Has("access_token") {
+			problem(w, http.StatusBadRequest, "token_in_url", "tokens go into the Authorization header or the hello frame, never into the URL")
+			return
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -139,11 +139,16 @@ func takeBody(w http.ResponseWriter, r *http.Request) bool {
 	return err == nil
 }
 
-// decodeBody reads a request's body as one JSON value.
+var errNoObject = errors.New("null is no object")
+
+// decodeBody reads a request's body as one JSON object.
 func decodeBody(r *http.Request, into any) error {
 	raw, err := io.ReadAll(r.Body) // takeBody has bounded it
 	if err != nil {
 		return err
+	}
+	if bytes.Equal(bytes.TrimSpace(raw), []byte("null")) { // an empty object to encoding/json
+		return errNoObject
 	}
 	return decodeJSON(raw, into)
 }

@@ -73,6 +73,7 @@ func TestBadRequestsAreProblems(t *testing.T) {
 		{"PATCH", "/v1/subscriptions", `{"mute":["a","b","c"]}`, 422, "too_many_tags"},
 		{"PUT", "/v1/subscriptions", `[]`, 400, "bad_body"},
 		{"PATCH", "/v1/subscriptions", ``, 400, "bad_body"},
+		{"PUT", "/v1/subscriptions", ` null `, 400, "bad_body"},
 		{"POST", "/v1/ack", ``, 400, "bad_body"},
 		{"POST", "/v1/ack", `{"ids":"x"}`, 400, "bad_body"},
 		{"POST", "/v1/ack", `{}`, 400, "bad_body"},
@@ -204,8 +205,11 @@ func TestBrowsersOfListedOriginsMayAsk(t *testing.T) {
 		t.Error("preflight of another origin is allowed")
 	}
 	refused := r.ask("", "GET", "/v1/poll", "", "Origin", listed)
-	if refused.status != 401 || refused.header.Get("Access-Control-Allow-Origin") != listed {
-		t.Errorf("a page cannot read why it was refused: %d %v", refused.status, refused.header)
+	inURL := r.ask("", "GET", "/v1/poll?token=x", "", "Origin", listed)
+	for status, got := range map[int]reply{401: refused, 400: inURL} {
+		if got.status != status || got.header.Get("Access-Control-Allow-Origin") != listed {
+			t.Errorf("a page cannot read why it was refused: %d %v, want %d", got.status, got.header, status)
+		}
 	}
 }
 
