@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,10 @@ func TestOnlyOneEngineDeliversWhenTheFirstIsPaused(t *testing.T) {
 	first := harness.Start(t, harness.Options{DB: db})
 	second := first.Sibling()
 	second.Launch()
-	standing := func() bool { return strings.Contains(second.Logs(), "standing by") }
+	holder := fmt.Sprint("held by another process, pid ", first.PID())
+	standing := func() bool {
+		return strings.Contains(second.Logs(), "standing by") && strings.Contains(second.Logs(), holder)
+	}
 	harness.Eventually(t, "the second engine to stand by", func() (bool, any) { return standing(), second.Logs() })
 	r := first.Dial("u1", gatewaytest.Options{Follow: []string{"tech"}})
 	r.Welcome()

@@ -3,8 +3,11 @@ package journal
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -186,8 +189,8 @@ func TestSecondOpenIsTold(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "when missing")
 	_, shut := open(t, dir)
 	for range 2 {
-		if j, err := Open(Config{Dir: dir}, silent, nil); !errors.Is(err, ErrHeld) {
-			t.Fatalf("second Open = %v, %v, want ErrHeld", j, err)
+		if j, err := Open(Config{Dir: dir}, silent, nil); !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), fmt.Sprint("pid ", os.Getpid())) {
+			t.Fatalf("second Open = %v, %v, want ErrHeld with the process", j, err)
 		}
 	}
 	shut()

@@ -20,7 +20,7 @@ func hold(dir string) (release func() error, err error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(ErrHeld, f.Close())
+		return nil, errors.Join(held(dir), f.Close())
 	}
 	return f.Close, nil
 }

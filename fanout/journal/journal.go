@@ -124,7 +124,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 	db, err := badger.Open(badgerOptions(cfg, log))
 	if err != nil {
 		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
-			return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, ErrHeld)
+			return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, held(cfg.Dir))
 		}
 		return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, err)
 	}

@@ -106,7 +106,7 @@ func openJournal(ctx context.Context, cfg config.Config, log *slog.Logger) (*hel
 		case !errors.Is(err, journal.ErrHeld):
 			return nil, err
 		case !told:
-			log.Info("standing by: another engine has the journal", "dir", cfg.Journal.Dir)
+			log.Info("standing by, to take over when the process ends that has the journal", "why", err)
 		}
 		select {
 		case <-time.After(standBy):
