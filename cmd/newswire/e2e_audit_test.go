@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +61,14 @@ func TestAuditProvesWhatBecameOfEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(&status); err != nil || status.Audit == nil || status.Audit.Report.Handed != 2 {
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if odd := regexp.MustCompile(`"[^"]*[^a-z_"][^"]*":`).FindAll(body, -1); len(odd) > 0 {
+		t.Errorf("status: names %q are not like the others", odd)
+	}
+	if err := json.Unmarshal(body, &status); err != nil || status.Audit == nil || status.Audit.Report.Handed != 2 {
 		t.Errorf("status: %v, %+v", err, status)
 	}
 	if n := e.Metric("newswire_audit_pairs"); n != 3 {
