@@ -68,6 +68,25 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 			t.Fatalf("beside idle connections a request is answered %d, %v", status, err)
 		}
 	}
+	answered := func() bool { // the server knows only behind the answer that it has given it
+		waiting.mu.Lock()
+		defer waiting.mu.Unlock()
+		for _, state := range waiting.here {
+			if state == http.StateActive {
+				return false
+			}
+		}
+		return true
+	}
+	settle := func() {
+		t.Helper()
+		for deadline := time.Now().Add(patience); !answered(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("a connection with an answer is not idle")
+			}
+		}
+	}
+	settle()
 	answers := make(chan int, most)
 	for range most { // those that are being answered fill the place
 		conn := dial()
@@ -75,7 +94,11 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 			status, _ := get(conn, "/slow")
 			answers <- status
 		}()
-		<-begun
+		select {
+		case <-begun:
+		case status := <-answers:
+			t.Fatalf("a request is answered %d instead of an idle connection closed", status)
+		}
 	}
 	status, err := get(dial(), "/")
 	if status != http.StatusServiceUnavailable && err == nil {
@@ -87,6 +110,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 			t.Errorf("a request that was being answered got %d", status)
 		}
 	}
+	settle()
 	if status, err := get(dial(), "/"); status != 200 {
 		t.Errorf("when there is room again a request is answered %d, %v", status, err)
 	}
