@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -64,34 +63,6 @@ func TestAnAcknowledgementThatWaitsOutlivesItsSession(t *testing.T) {
 	r.pools.sessions()[0].end(endDraining, time.Second)
 	endsWith(t, c, endDraining)
 	r.wantUnread("u1", nil)
-}
-
-// Where sockets cannot be watched any more, the gateway does not go on as if
-// they were.
-func TestAPollerThatFailsEndsTheGateway(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	if len(r.gateway.pollers) == 0 {
-		t.Skip("SKIPPED: this system has no poller")
-	}
-	ended := make(chan error, 1)
-	other, err := New(r.gateway.cfg, r.pools, r.readers, r.router, r.gateway.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { ended <- other.Run(t.Context()) }()
-	r.eventually("it listens", func() bool { return other.Ready() == nil })
-	if err := other.pollers[0].set.Close(); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case err := <-ended:
-		if err == nil {
-			t.Error("it ended without a fault")
-		}
-	case <-time.After(patience):
-		t.Error(errors.New("it goes on"))
-	}
 }
 
 // Who is sent away before its socket is watched leaves no trace in the poller:
