@@ -24,6 +24,7 @@ func TestSocketIsLeftAloneWhileThereIsWork(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b, taken := newInbox(), 0
+				b.pause = time.Sleep
 				b.rest() // as it does before anything has come
 				done := make(chan struct{})
 				go func() {
@@ -37,11 +38,7 @@ func TestSocketIsLeftAloneWhileThereIsWork(t *testing.T) {
 						b.rest()
 					}
 				}()
-				for range c.events {
-					if err := b.add(t.Context(), event{}); err != nil {
-						t.Fatal(err)
-					}
-				}
+				addMany(t, b, c.events)
 				began := time.Now()
 				b.flush()
 				if got := time.Since(began); got != c.want {
@@ -53,5 +50,53 @@ func TestSocketIsLeftAloneWhileThereIsWork(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A flood that comes in drops is read a moment later, and many at a time; what
+// comes slowly, or behind it, is not.
+func TestSocketIsLeftAloneForAMomentInAFlood(t *testing.T) {
+	for name, c := range map[string]struct {
+		events int           // that each reading gives
+		every  time.Duration // readings
+		want   bool
+	}{
+		"one by one":             {1, floodEvery, true},
+		"a few at a time":        {4, 2 * floodEvery, true},
+		"one by one, slowly":     {1, 2 * floodEvery, false},
+		"a few at a time slowly": {floodFrom - 1, time.Millisecond, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, paused := newInbox(), 0
+				b.pause = func(time.Duration) { paused++ }
+				read := func() {
+					addMany(t, b, c.events)
+					b.flush()
+					b.take(nil)
+				}
+				for began := time.Now(); time.Since(began) < 4*floodSpan; time.Sleep(c.every) {
+					read()
+				}
+				if paused > 0 != c.want {
+					t.Errorf("it was left alone %d times, want it at all: %v", paused, c.want)
+				}
+				time.Sleep(time.Second)
+				paused = 0
+				read()
+				if paused > 0 {
+					t.Error("it was left alone behind the flood, too")
+				}
+			})
+		})
+	}
+}
+
+func addMany(t *testing.T, b *inbox, events int) {
+	t.Helper()
+	for range events {
+		if _, err := b.add(t.Context(), event{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -226,19 +226,17 @@ func TestBlockedJournalKeepsTheStream(t *testing.T) {
 	db, j := pgtest.New(t), newMemJournal()
 	db.Exec(`ALTER ROLE ` + db.Role + ` SET wal_sender_timeout = '1s'`)
 	j.blocked = make(chan struct{})
-	l := listen(t, articles(db), j).ready()
-	for range 2 * inboxEvents { // more than is read ahead
-		db.Exec(`INSERT INTO articles (title) VALUES ('a')`)
-	}
-	eventually(t, "the stream outlives two wal_sender_timeouts", func() bool {
-		return pgtest.Value[bool](db, `SELECT coalesce(max(reply_time - backend_start) > '2.5s', false) FROM pg_stat_replication
+	l := listenSet(t, articles(db), j, func(l *Listener) { l.limits.silence = 3 * time.Second }).ready()
+	db.Exec(fmt.Sprintf(`DO $$ BEGIN FOR i IN 1..%d LOOP INSERT INTO articles (title) VALUES ('a'); COMMIT; END LOOP; END $$`, 2*inboxEvents)) // more than is read ahead
+	eventually(t, "the stream outlives wal_sender_timeouts, and the longest time for which it is listened to nothing", func() bool {
+		return pgtest.Value[bool](db, `SELECT coalesce(max(reply_time - backend_start) > '8s', false) FROM pg_stat_replication
 			JOIN pg_replication_slots ON active_pid = pid WHERE slot_name = $1`, db.Slot)
 	})
+	close(j.blocked)
+	j.wait(t, 2*inboxEvents)
 	if n := counter(t, l.metrics.connects); n != 1 {
 		t.Errorf("%v streams, want the first one still", n)
 	}
-	close(j.blocked)
-	j.wait(t, 2*inboxEvents)
 }
 
 func TestServerCrashRepeatsAndLosesNothing(t *testing.T) {

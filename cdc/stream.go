@@ -112,8 +112,10 @@ func (s *stream) receive(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(ctx.Err(), fmt.Errorf("read stream: %w", err))
 		}
-		now = time.Now()
-		s.heard.Store(now.UnixNano())
+		if s.inbox.added == 0 { // the others came with it
+			now = time.Now()
+			s.heard.Store(now.UnixNano())
+		}
 		e, ok, err := s.read(raw)
 		if err != nil {
 			return err
@@ -122,8 +124,12 @@ func (s *stream) receive(ctx context.Context) error {
 			continue
 		}
 		fault.Point(fault.Decoded)
-		if err := s.inbox.add(ctx, e); err != nil {
+		waited, err := s.inbox.add(ctx, e)
+		if err != nil {
 			return err
+		}
+		if waited {
+			now = time.Now()
 		}
 	}
 }
