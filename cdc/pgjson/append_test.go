@@ -1,6 +1,7 @@
 package pgjson_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -210,5 +211,25 @@ func TestRepeatedKeysAreDroppedAtEveryDepth(t *testing.T) {
 	got, err := pgjson.Append(nil, builtin(t, 114), []byte(text))
 	if err != nil || string(got) != want {
 		t.Errorf("Append of %d repeats: %d bytes, %v, want %d", depth, len(got), err, len(want))
+	}
+}
+
+func TestBytesAreEscapedWhereverTheyStand(t *testing.T) {
+	typ, _ := pgjson.Builtin(25)
+	for b := range 256 {
+		for at := range 20 {
+			for _, around := range []byte("a !#[]\x7f") {
+				text := bytes.Repeat([]byte{around}, 20)
+				text[at] = byte(b)
+				out, err := pgjson.Append(nil, typ, text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var back string
+				if err := json.Unmarshal(out, &back); err != nil || back != strings.ToValidUTF8(string(text), "\ufffd") {
+					t.Errorf("%q became %s, %v", text, out, err)
+				}
+			}
+		}
 	}
 }

@@ -1,6 +1,9 @@
 package pgjson
 
-import "unicode/utf8"
+import (
+	"encoding/binary"
+	"unicode/utf8"
+)
 
 const hexDigits = "0123456789abcdef"
 
@@ -22,9 +25,21 @@ func appendString(dst, s []byte) []byte {
 	return append(dst, '"')
 }
 
+// allPlain tells eight bytes that are plain, all of them. It may say no where they
+// are: subtraction borrows from the next byte.
+func allPlain(eight uint64) bool {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	quotes, slashes := eight^'"'*each, eight^'\\'*each // a byte that is one becomes 0
+	return (eight|(eight-' '*each)|(quotes-each)|(slashes-each))&high == 0
+}
+
 func appendEscaped(dst, s []byte) []byte {
 	begin := 0
 	for i := 0; i < len(s); {
+		if len(s)-i >= 8 && allPlain(binary.NativeEndian.Uint64(s[i:])) {
+			i += 8
+			continue
+		}
 		b := s[i]
 		if plain[b] {
 			i++
