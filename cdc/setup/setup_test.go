@@ -286,6 +286,25 @@ func TestExistingPublicationIsCompleted(t *testing.T) {
 	}
 }
 
+// What cannot be replicated is named before anything is done about it.
+func TestWhatIsNotReplicatedIsOneSentence(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithSchema(schema), pgtest.WithPublication(""))
+	db.Exec(`CREATE UNLOGGED TABLE "Odd".drafts (id int PRIMARY KEY, title text, tags text[]); CREATE VIEW front AS SELECT * FROM articles`)
+	conn := clean(t, db)
+	for name, want := range map[string]string{
+		"Odd.drafts": `table Odd.drafts is unlogged or temporary, so its rows are not replicated; run ALTER TABLE "Odd"."drafts" SET LOGGED`,
+		"front":      "public.front is no table, so its rows are not replicated; name the table behind it in postgres.tables",
+		"nosuch":     "table public.nosuch does not exist; create it or correct postgres.tables",
+	} {
+		cfg := config(db)
+		cfg.Tables = []cdc.Table{{Name: name, Tags: cdc.Tags{Column: "tags"}, Data: []string{"title"}}}
+		if _, err := setup.Prepare(t.Context(), conn, wanted(t, cfg), setup.Options{}); err == nil || err.Error() != want {
+			t.Errorf("%s: Prepare = %v, want %s", name, err, want)
+		}
+	}
+}
+
 func TestPartitionedTablesArePublishedAsOne(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, pgtest.WithSchema(`CREATE TABLE articles (id int PRIMARY KEY, title text, url text, tags text[]) PARTITION BY RANGE (id);

@@ -147,10 +147,32 @@ func inspectRole(ctx context.Context, conn *pgx.Conn, role string) (r roleState,
 }
 
 func inspectTable(ctx context.Context, conn *pgx.Conn, cfg Config, roleExists bool, t Table) (s tableState, err error) {
+	if err := replicated(ctx, conn, t); err != nil {
+		return s, err
+	}
 	if s.Shape, err = publication.ShapeOf(ctx, conn, publication.Wish(t)); err != nil {
 		return s, err
 	}
 	return s, s.inspectRights(ctx, conn, cfg.Role, roleExists)
+}
+
+// replicated refuses what has rows and is in no publication.
+func replicated(ctx context.Context, conn *pgx.Conn, t Table) error {
+	var table, logged bool
+	quoted := pgx.Identifier{t.Schema, t.Name}.Sanitize()
+	err := conn.QueryRow(ctx, `SELECT relkind IN ('r', 'p'), relpersistence = 'p' FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass($1)`, quoted).
+		Scan(&table, &logged)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil // whoever looks at it says so
+	case err != nil:
+		return fmt.Errorf("read table %s.%s: %w", t.Schema, t.Name, err)
+	case !table:
+		return fmt.Errorf("%s.%s is no table, so its rows are not replicated; name the table behind it in postgres.tables", t.Schema, t.Name)
+	case !logged:
+		return fmt.Errorf("table %s.%s is unlogged or temporary, so its rows are not replicated; run ALTER TABLE %s SET LOGGED", t.Schema, t.Name, quoted)
+	}
+	return nil
 }
 
 // inspectRights looks at what the role may read already.
