@@ -172,10 +172,11 @@ func TestTheFirstFillKnowsWhatThePublicationCarries(t *testing.T) {
 		CREATE TABLE articles (id int PRIMARY KEY, title text, notes text, tags text[], status text,
 			shout text GENERATED ALWAYS AS (upper(title)) STORED, seen int NOT NULL DEFAULT 0);
 		INSERT INTO articles (id, title, notes, tags, status) VALUES (1, 'a', 'private', '{tech}', 'published'), (2, 'b', 'private', '{ai}', 'hidden')`),
-		pgtest.WithPublication(`FOR TABLE articles (id, title, tags, status) WHERE (status <> 'hidden') WITH (publish = 'insert')`))
+		pgtest.WithPublication(`FOR TABLE articles WITH (publish = 'insert')`))
 	if pgtest.Value[int](db, `SELECT current_setting('server_version_num')::int`) < 150000 {
-		t.Skip("PostgreSQL 14 has no column lists")
+		t.Skip("PostgreSQL 14 has neither row filters nor column lists")
 	}
+	db.Exec(`ALTER PUBLICATION ` + db.Publication + ` SET TABLE articles (id, title, tags, status) WHERE (status <> 'hidden')`)
 	j := newMemJournal()
 	cfg := articles(db)
 	cfg.Tables[0].Data = nil
