@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -101,4 +103,104 @@ func TestNewReadersFindTodaysNews(t *testing.T) {
 			t.Errorf("handed over: %s", r.Value)
 		}
 	}
+}
+
+// TestBackfillUnderLoadThroughKills kills the engine again and again while it
+// reads today's articles for the first time and editors go on saving. What the
+// journal then tells of each row leads, change by change, to the row as it is.
+func TestBackfillUnderLoadThroughKills(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, pgtest.WithoutSlot())
+	db.Exec(`INSERT INTO articles (id, title, tags, published_at)
+		SELECT n, 'number ' || n, '{tech}', now() - n * '1s'::interval FROM generate_series(1, 8000) n`)
+	db.Slot = db.Name + "_slot"
+	db.CreateSlot(db.Slot)
+	e := harness.Configure(t, harness.Options{DB: db, Env: []string{untilReached, "NEWSWIRE_POSTGRES_BACKFILL=24h"}})
+	stop := edit(t, db)
+	for _, pass := range []int{4, 6, 3, 5} {
+		e.Arm(fmt.Sprintf("journal.commit=kill@%d", pass))
+		e.Launch()
+		if !e.Died(2 * time.Minute) {
+			t.Fatalf("the engine made no %d commits", pass)
+		}
+	}
+	e.Launch()
+	e.AwaitReady()
+	stop()
+	end := pgtest.Value[string](db, `SELECT pg_current_wal_insert_lsn()::text`)
+	harness.Eventually(t, "everything is confirmed", func() (bool, any) {
+		at := pgtest.Value[string](db, `SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1`, db.Slot)
+		return pgtest.Value[bool](db, `SELECT $1::text::pg_lsn >= $2::text::pg_lsn`, at, end), at
+	})
+	e.Stop()
+
+	told := make(map[string]string) // titles by key
+	r := e.Run("tail")
+	ids := make(map[string]bool)
+	for _, f := range lines(t, r.Stdout) {
+		key := string(f.Key)
+		title, published := told[key]
+		if ids[f.ID] || published != (f.Action != "publish") {
+			t.Errorf("%s of %s, which is published: %v (%q); its id came before: %v", f.Action, key, published, title, ids[f.ID])
+		}
+		ids[f.ID] = true
+		if f.Action == "retract" {
+			delete(told, key)
+		} else {
+			told[key], _ = f.Data["title"].(string)
+		}
+	}
+	want := make(map[string]string)
+	for _, title := range pgtest.Values[string](db, `SELECT id || ' ' || title FROM articles`) {
+		id, title, _ := strings.Cut(title, " ")
+		want[`{"id":`+id+`}`] = title
+	}
+	if !maps.Equal(told, want) {
+		t.Errorf("readers know %d articles, and the table has %d: %s", len(told), len(want), firstDifference(told, want))
+	}
+}
+
+// edit is an editor who corrects, deletes and writes articles until told to stop.
+func edit(t *testing.T, db *pgtest.DB) (stop func()) {
+	t.Helper()
+	conn := db.Connect()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		for n := 1; ctx.Err() == nil; n++ {
+			_, err := conn.Exec(context.WithoutCancel(ctx), fmt.Sprintf(`UPDATE articles SET title = title || '.' WHERE id %% 997 = %d;
+				DELETE FROM articles WHERE id = %d; INSERT INTO articles (id, title, tags, published_at) VALUES (%d, 'new', '{tech}', now())`,
+				n%997, 8001-n, 10_000+n))
+			if err != nil {
+				done <- err
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+		done <- nil
+	}()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func firstDifference(got, want map[string]string) string {
+	for _, key := range slices.Sorted(maps.Keys(want)) {
+		if title, ok := got[key]; !ok || title != want[key] {
+			return fmt.Sprintf("%s is %q, and readers know %q (%v)", key, want[key], title, ok)
+		}
+	}
+	for key, title := range got {
+		if _, ok := want[key]; !ok {
+			return fmt.Sprintf("%s is gone, and readers know %q", key, title)
+		}
+	}
+	return ""
 }
