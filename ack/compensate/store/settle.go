@@ -16,7 +16,7 @@ type claimAsk struct {
 
 // Claim writes down that this instance is about to send the deliveries, as one
 // notification under the id bundle. False means that it must not: some of them
-// were cancelled or have lost their device, or belong to another instance by now.
+// were cancelled or have lost their device, or were taken anew by now.
 func (s *Store) Claim(ds []Delivery, bundle string) (bool, error) {
 	ok, err := s.claims.ask(claimAsk{ds, bundle})
 	if err != nil {
@@ -28,16 +28,16 @@ func (s *Store) Claim(ds []Delivery, bundle string) (bool, error) {
 func (s *Store) claimAll(ctx context.Context, asks []claimAsk) ([]bool, error) {
 	var numbers, sizes []int
 	var ids, channels, bundles []string
-	var devices []int64
+	var devices, takings []int64
 	for i, a := range asks {
 		for _, d := range a.deliveries {
 			numbers, sizes, bundles = append(numbers, i), append(sizes, len(a.deliveries)), append(bundles, a.bundle)
-			ids, channels, devices = append(ids, d.CeID), append(channels, d.Channel), append(devices, d.Device)
+			ids, channels, devices, takings = append(ids, d.CeID), append(channels, d.Channel), append(devices, d.Device), append(takings, d.taking)
 		}
 	}
 	var claimed []int
 	err := s.transaction(ctx, func(tx *transaction) error {
-		rows, err := tx.Query(ctx, claimSQL, numbers, sizes, ids, channels, devices, bundles, s.me)
+		rows, err := tx.Query(ctx, claimSQL, numbers, sizes, ids, channels, devices, bundles, s.me, takings)
 		if err == nil {
 			claimed, err = pgx.CollectRows(rows, pgx.RowTo[int])
 		}
@@ -59,9 +59,10 @@ func (s *Store) claimAll(ctx context.Context, asks []claimAsk) ([]bool, error) {
 
 const claimSQL = `
 WITH n AS (
-	SELECT * FROM unnest($1::int[], $2::int[], $3::text[], $4::text[], $5::bigint[], $6::text[]) AS n (ask, size, ce_id, channel, device, bundle)
+	SELECT * FROM unnest($1::int[], $2::int[], $3::text[], $4::text[], $5::bigint[], $6::text[], $8::bigint[])
+		AS n (ask, size, ce_id, channel, device, bundle, taking)
 ), whole AS (
-	SELECT n.ask FROM n JOIN newswire_compensate.deliveries d USING (ce_id, channel, device)
+	SELECT n.ask FROM n JOIN newswire_compensate.deliveries d USING (ce_id, channel, device, taking)
 	WHERE d.owner IS NOT DISTINCT FROM $7 AND d.state || '' = 'taken'
 	AND NOT EXISTS (SELECT FROM newswire_compensate.cancelled c WHERE c.ce_id = n.ce_id)
 	AND (n.device = 0 OR EXISTS (SELECT FROM newswire_compensate.devices v WHERE v.id = n.device AND v.reader = d.reader))
@@ -70,7 +71,7 @@ WITH n AS (
 UPDATE newswire_compensate.deliveries d
 SET state = 'claimed', bundle = n.bundle, attempts = d.attempts + 1, claimed_at = now()
 FROM n JOIN whole USING (ask)
-WHERE d.ce_id = n.ce_id AND d.channel = n.channel AND d.device = n.device AND d.owner IS NOT DISTINCT FROM $7 AND d.state || '' = 'taken'
+WHERE d.ce_id = n.ce_id AND d.channel = n.channel AND d.device = n.device AND d.taking = n.taking AND d.owner IS NOT DISTINCT FROM $7 AND d.state || '' = 'taken'
 RETURNING n.ask`
 
 // Settled is the outcome of a delivery that this instance took.
@@ -98,8 +99,9 @@ func (s *Store) Settle(outcomes []Settled) error {
 func (s *Store) settleAll(ctx context.Context, asks [][]Settled) ([]bool, error) {
 	all := slices.Concat(asks...)
 	var ids, channels, states, reasons, details, provided []string
-	var devices []int64
+	var devices, takings []int64
 	for _, o := range all {
+		takings = append(takings, o.taking)
 		ids, channels, devices = append(ids, o.CeID), append(channels, o.Channel), append(devices, o.Device)
 		states, reasons, details, provided = append(states, o.State), append(reasons, o.Reason), append(details, o.Detail), append(provided, o.ProviderID)
 	}
@@ -108,11 +110,11 @@ func (s *Store) settleAll(ctx context.Context, asks [][]Settled) ([]bool, error)
 		// What others held for doubtful, because this instance was slow, has its outcome now.
 		rows, err := tx.Query(ctx, `UPDATE newswire_compensate.deliveries d
 			SET state = n.state, reason = n.reason, detail = n.detail, provider_id = n.provider_id, settled_at = now()
-			FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[])
-				AS n (ce_id, channel, device, state, reason, detail, provider_id)
-			WHERE d.ce_id = n.ce_id AND d.channel = n.channel AND d.device = n.device
+			FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $9::bigint[])
+				AS n (ce_id, channel, device, state, reason, detail, provider_id, taking)
+			WHERE d.ce_id = n.ce_id AND d.channel = n.channel AND d.device = n.device AND d.taking = n.taking
 			AND d.owner IS NOT DISTINCT FROM $8 AND d.state || '' IN ('taken', 'claimed', 'doubtful')
-			RETURNING d.ce_id, d.channel, d.state, d.reason`, ids, channels, devices, states, reasons, details, provided, s.me)
+			RETURNING d.ce_id, d.channel, d.state, d.reason`, ids, channels, devices, states, reasons, details, provided, s.me, takings)
 		if _, err = closeReturned(ctx, tx, rows, err); err != nil {
 			return err
 		}

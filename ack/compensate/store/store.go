@@ -133,13 +133,14 @@ const mostYields = 5
 // Close ends every connection, behind Run.
 func (s *Store) Close() { s.pool.Close() }
 
-// newest is what the last of the migrations has made.
-const newest = "newswire_compensate.deliveries_line"
+// newest asks for what the last of the migrations has made.
+const newest = `SELECT EXISTS (SELECT FROM pg_attribute
+	WHERE attrelid = to_regclass('newswire_compensate.deliveries') AND attname = 'taking' AND NOT attisdropped)`
 
 // Check tells whether the database is there and has the tables.
 func (s *Store) Check(ctx context.Context) error {
 	var there bool
-	err := s.pool.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", newest).Scan(&there)
+	err := s.pool.QueryRow(ctx, newest).Scan(&there)
 	if err != nil {
 		return fmt.Errorf("ask the database of compensate.postgres.dsn: %w", err)
 	}

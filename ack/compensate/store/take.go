@@ -23,6 +23,10 @@ type Delivery struct {
 	Bundle   string // of one that was begun and shall be repeated as it was; else empty
 	Told     bool   // something of the article was sent to the device before
 	Value    []byte // the record, as it stood in Kafka
+
+	// taking is which Take of it this is. An instance that slept, or a statement that
+	// comes late, has an earlier one, and changes nothing any more.
+	taking int64
 }
 
 // Bounds of one Take.
@@ -54,7 +58,7 @@ func (s *Store) Take(ctx context.Context, channel string, readers int) (taken []
 		}
 		taken, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (d Delivery, err error) {
 			d.Channel = channel
-			err = row.Scan(&d.CeID, &d.Device, &d.Reader, &d.Article, &d.Action, &d.Urgent, &d.Attempts, &d.Expires, &d.Received, &d.Bundle, &d.Told)
+			err = row.Scan(&d.CeID, &d.Device, &d.Reader, &d.Article, &d.Action, &d.Urgent, &d.Attempts, &d.Expires, &d.Received, &d.Bundle, &d.Told, &d.taking)
 			return d, err
 		})
 		return err
@@ -74,7 +78,7 @@ func (s *Store) values(ctx context.Context, taken []Delivery) error {
 	if len(taken) == 0 {
 		return nil
 	}
-	ids, _ := keys(taken)
+	ids, _, _ := keys(taken)
 	rows, err := s.pool.Query(ctx, `SELECT ce_id, value FROM newswire_compensate.records WHERE ce_id = ANY($1)`, ids)
 	if err != nil {
 		return err
@@ -112,13 +116,13 @@ WITH due AS MATERIALIZED (
 			ORDER BY d.seq LIMIT $4) w) x
 	WHERE bytes <= $6 OR n = 1
 ), taken AS (
-	UPDATE newswire_compensate.deliveries d SET state = 'taken', owner = $5
+	UPDATE newswire_compensate.deliveries d SET state = 'taken', owner = $5, taking = d.taking + 1
 	FROM mine m WHERE d.ce_id = m.ce_id AND d.channel = $1 AND d.device = m.device AND d.state || '' = 'waiting'
-	RETURNING d.ce_id, d.device, d.reader, d.article, d.urgent, d.attempts, d.expires_at, COALESCE(d.bundle, '') AS bundle, d.seq
+	RETURNING d.ce_id, d.device, d.reader, d.article, d.urgent, d.attempts, d.expires_at, COALESCE(d.bundle, '') AS bundle, d.seq, d.taking
 )
 SELECT t.ce_id, t.device, t.reader, t.article, r.action, t.urgent, t.attempts, t.expires_at, r.received_at, t.bundle,
 	EXISTS (SELECT FROM newswire_compensate.deliveries p WHERE p.reader = t.reader AND p.channel = $1 AND p.device = t.device
-		AND p.article = t.article AND p.seq < t.seq AND p.state IN ('sent', 'doubtful'))
+		AND p.article = t.article AND p.seq < t.seq AND p.state IN ('sent', 'doubtful')), t.taking
 FROM taken t CROSS JOIN LATERAL (SELECT action, received_at FROM newswire_compensate.records WHERE ce_id = t.ce_id OFFSET 0) r ORDER BY t.seq`
 
 // Again says when what was put back is due, and how.
@@ -135,13 +139,13 @@ func (s *Store) PutBack(ctx context.Context, ds []Delivery, again Again) error {
 	if len(ds) == 0 {
 		return nil
 	}
-	ids, devices := keys(ds)
+	ids, devices, takings := keys(ds)
 	err := s.transaction(ctx, func(tx *transaction) error {
 		_, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries d SET state = 'waiting', owner = NULL, due = $4, reason = $5,
 				bundle = CASE WHEN d.state = 'claimed' AND NOT $7 THEN NULL ELSE d.bundle END
-			FROM unnest($2::text[], $3::bigint[]) AS n (ce_id, device)
-			WHERE d.ce_id = n.ce_id AND d.channel = $1 AND d.device = n.device AND d.owner IS NOT DISTINCT FROM $6 AND d.state || '' IN ('taken', 'claimed')`,
-			ds[0].Channel, ids, devices, again.Due, again.Reason, s.me, again.AsWas)
+			FROM unnest($2::text[], $3::bigint[], $8::bigint[]) AS n (ce_id, device, taking)
+			WHERE d.ce_id = n.ce_id AND d.channel = $1 AND d.device = n.device AND d.taking = n.taking AND d.owner IS NOT DISTINCT FROM $6 AND d.state || '' IN ('taken', 'claimed')`,
+			ds[0].Channel, ids, devices, again.Due, again.Reason, s.me, again.AsWas, takings)
 		if err != nil {
 			return err
 		}
@@ -181,9 +185,9 @@ func (s *Store) Release(ctx context.Context, channel string) error {
 	return nil
 }
 
-func keys(ds []Delivery) (ids []string, devices []int64) {
+func keys(ds []Delivery) (ids []string, devices, takings []int64) {
 	for _, d := range ds {
-		ids, devices = append(ids, d.CeID), append(devices, d.Device)
+		ids, devices, takings = append(ids, d.CeID), append(devices, d.Device), append(takings, d.taking)
 	}
-	return ids, devices
+	return ids, devices, takings
 }

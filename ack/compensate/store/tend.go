@@ -21,6 +21,7 @@ type Recovered struct {
 // Recover takes over from instances that are gone. dedupes names the channels
 // where a repeat does no harm.
 func (s *Store) Recover(ctx context.Context, dedupes []string) (r Recovered, err error) {
+	dedupes = append([]string{}, dedupes...) // nil would be NULL, and match no claim
 	err = s.transaction(ctx, func(tx *transaction) error {
 		tag, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries SET state = 'waiting', owner = NULL
 			WHERE state = 'taken' AND owner NOT IN `+live, s.lease.Seconds())
