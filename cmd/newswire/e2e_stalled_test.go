@@ -19,7 +19,7 @@ func TestReadersWhoStopReadingCostOthersNothing(t *testing.T) {
 	const stalled, reading, articles, size = 3, 6, 60, 100_000
 	db := pgtest.New(t)
 	witness := harness.NewWitness(db)
-	e := harness.Start(t, harness.Options{DB: db, AckTimeout: time.Second})
+	e := harness.Start(t, harness.Options{DB: db, AckTimeout: 5 * time.Second})
 	connect := func(n int, o gatewaytest.Options) (name string, r *gatewaytest.Reader) {
 		name, o.Follow = fmt.Sprint("u", n), []string{"tech"}
 		return name, e.Dial(name, o)

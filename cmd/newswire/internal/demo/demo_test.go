@@ -312,6 +312,7 @@ func TestAnOldBrowserPolls(t *testing.T) {
 	save(editor, "Stadium vote", "sport") // not its news
 	save(editor, "A <b>second</b> line", "city")
 	until(t, old, rows("publish A <b>second</b> linecity", "publish Tram line 9 openstech, city"))
+	until(t, old, `performance.getEntriesByType("resource").filter((e) => e.name.includes("/v1/ack")).length === 2`)
 	old.Load(strings.TrimSuffix(r.page, "/") + "/demo/old.html")
 	old.Do(`document.getElementById("begin").click()`)
 	save(editor, "After a reload", "tech")
