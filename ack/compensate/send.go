@@ -92,19 +92,19 @@ func (l *lane) serveDevice(ctx context.Context, group []store.Delivery, device *
 	}
 	now := time.Now()
 	if until, quiet := l.quiet(group[0], *device, now); quiet {
-		l.putBack(group, store.Again{Due: until, Reason: "quiet_hours", AsWas: true})
+		l.putBack(group, store.Again{In: until.Sub(now), Reason: "quiet_hours", AsWas: true})
 		return
 	}
 	items := l.worthwhile(group, now)
 	allowed, free, err := l.allowed(ctx, group[0], now)
 	if err != nil {
 		l.complain("cap not looked up", err)
-		l.putBack(deliveries(items), store.Again{Due: now.Add(mendAfter), Reason: "database", AsWas: true})
+		l.putBack(deliveries(items), store.Again{In: mendAfter, Reason: "database", AsWas: true})
 		return
 	}
 	for bundle, rest := range l.bundles(items) {
 		if allowed == 0 {
-			l.putBack(deliveries(append(bundle, rest...)), store.Again{Due: free, Reason: "reader_cap", AsWas: true})
+			l.putBack(deliveries(append(bundle, rest...)), store.Again{In: free.Sub(now), Reason: "reader_cap", AsWas: true})
 			return
 		}
 		if err := l.send(ctx, bundle, rest, *device); err != nil {
@@ -200,7 +200,7 @@ func (l *lane) send(ctx context.Context, bundle, rest []item, device store.Devic
 		return err
 	}
 	if l.late(ds, device) {
-		l.putBack(all, store.Again{Due: time.Now(), Reason: "late", AsWas: true}) // the next look says what follows
+		l.putBack(all, store.Again{Reason: "late", AsWas: true}) // the next look says what follows
 		return errStopped
 	}
 	called, err := l.breaker.Allow()
@@ -208,21 +208,22 @@ func (l *lane) send(ctx context.Context, bundle, rest []item, device store.Devic
 		if err == nil {
 			called(errNotCalled)
 		}
-		l.putBack(all, store.Again{Due: time.Now().Add(l.stoppedFor()), Reason: "stopped", AsWas: true})
+		l.putBack(all, store.Again{In: l.stoppedFor(), Reason: "stopped", AsWas: true})
 		return errStopped
 	}
+	begun := bundle[0].Bundle != ""
 	claimed, err := l.s.store.Claim(ds, n.CeID)
 	if err != nil || !claimed {
 		called(errNotCalled)
 		l.complain("delivery not claimed", err)
 		// Where the answer was lost the claim may stand, but nothing was sent.
-		l.putBack(all, store.Again{Due: time.Now().Add(firstRetry / 4), Reason: "not_claimed", AsWas: bundle[0].Bundle != ""})
+		l.putBack(all, store.Again{In: firstRetry / 4, Reason: "not_claimed", AsWas: begun, Untried: true})
 		return errStopped
 	}
 	fault.Point("compensate.claimed")
 	if ctx.Err() != nil { // the service ends: what was not begun is somebody else's
 		called(errNotCalled)
-		l.putBack(all, store.Again{Due: time.Now(), Reason: "draining", AsWas: bundle[0].Bundle != ""})
+		l.putBack(all, store.Again{Reason: "draining", AsWas: begun, Untried: true})
 		return errStopped
 	}
 	result := l.call(ctx, device, n)
@@ -239,12 +240,12 @@ func (l *lane) ready(ctx context.Context, all []store.Delivery) error {
 		fault.Point("compensate.taken")
 		reason, err = "cancellations", l.s.cancels.known(ctx)
 	}
-	again := store.Again{Due: time.Now().Add(mendAfter), Reason: reason, AsWas: true}
+	again := store.Again{In: mendAfter, Reason: reason, AsWas: true}
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		again.Due, again.Reason = time.Now(), "draining"
+		again.In, again.Reason = 0, "draining"
 	default:
 		l.complain("nothing is sent", err)
 	}
@@ -334,7 +335,7 @@ func (l *lane) conclude(ctx context.Context, bundle, rest []item, device store.D
 		}
 		begun = true
 	}
-	again := store.Again{Due: time.Now().Add(wait), Reason: r.Reason, AsWas: begun}
+	again := store.Again{In: wait, Reason: r.Reason, AsWas: begun}
 	l.putBack(ds, again)
 	again.AsWas = true
 	l.putBack(deliveries(rest), again)

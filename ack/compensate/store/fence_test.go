@@ -95,7 +95,7 @@ func TestWhatWasTakenAnewIsNotTheFirstTakers(t *testing.T) {
 			t.Errorf("%s it is %s, want %s", when, got, want)
 		}
 	}
-	if err := st.PutBack(t.Context(), old, Again{Due: time.Now()}); err != nil {
+	if err := st.PutBack(t.Context(), old, Again{}); err != nil {
 		t.Fatal(err)
 	}
 	state("claimed", "after the first taking put it back")

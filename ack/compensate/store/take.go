@@ -127,9 +127,10 @@ FROM taken t CROSS JOIN LATERAL (SELECT action, received_at FROM newswire_compen
 
 // Again says when what was put back is due, and how.
 type Again struct {
-	Due    time.Time
-	Reason string
-	AsWas  bool // what was claimed together is sent together again: it may have been accepted
+	In      time.Duration // from now, by the database's clock: what is due is for it to say
+	Reason  string
+	AsWas   bool // what was claimed together is sent together again: it may have been accepted
+	Untried bool // nothing was called: the claim was no attempt
 }
 
 // PutBack returns what this instance took and has no outcome of. What waits
@@ -141,18 +142,19 @@ func (s *Store) PutBack(ctx context.Context, ds []Delivery, again Again) error {
 	}
 	ids, devices, takings := keys(ds)
 	err := s.transaction(ctx, func(tx *transaction) error {
-		_, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries d SET state = 'waiting', owner = NULL, due = $4, reason = $5,
-				bundle = CASE WHEN d.state = 'claimed' AND NOT $7 THEN NULL ELSE d.bundle END
-			FROM unnest($2::text[], $3::bigint[], $8::bigint[]) AS n (ce_id, device, taking)
+		_, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries d SET state = 'waiting', owner = NULL, due = now() + $4::interval, reason = $5,
+				bundle = CASE WHEN d.state = 'claimed' AND NOT $7 THEN NULL ELSE d.bundle END,
+				attempts = d.attempts - (d.state = 'claimed' AND $8)::int
+			FROM unnest($2::text[], $3::bigint[], $9::bigint[]) AS n (ce_id, device, taking)
 			WHERE d.ce_id = n.ce_id AND d.channel = $1 AND d.device = n.device AND d.taking = n.taking AND d.owner IS NOT DISTINCT FROM $6 AND d.state || '' IN ('taken', 'claimed')`,
-			ds[0].Channel, ids, devices, again.Due, again.Reason, s.me, again.AsWas, takings)
+			ds[0].Channel, ids, devices, again.In, again.Reason, s.me, again.AsWas, again.Untried, takings)
 		if err != nil {
 			return err
 		}
 		for _, d := range oneOfEach(ds) {
-			if _, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries SET due = $5
+			if _, err := tx.Exec(ctx, `UPDATE newswire_compensate.deliveries SET due = now() + $5::interval
 				WHERE reader = $1 AND channel = $2 AND device = $3 AND urgent = $4 AND state IN ('waiting', 'taken', 'claimed')
-				AND state = 'waiting' AND due < $5`, d.Reader, d.Channel, d.Device, d.Urgent, again.Due); err != nil {
+				AND state = 'waiting' AND due < now() + $5::interval`, d.Reader, d.Channel, d.Device, d.Urgent, again.In); err != nil {
 				return err
 			}
 		}
