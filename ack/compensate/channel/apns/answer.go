@@ -9,7 +9,12 @@ import (
 	"newswire/ack/compensate/channel/wire"
 )
 
-const expiredProviderToken = "expired_provider_token"
+// Reasons, in our words, that more follows from than an outcome.
+const (
+	expiredProviderToken = "expired_provider_token"
+	badDeviceToken       = "bad_device_token"
+	tokenNotForTopic     = "device_token_not_for_topic"
+)
 
 // meaning is what one of Apple's reasons is for the service.
 type meaning struct {

@@ -19,6 +19,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"newswire/ack/compensate/channel"
@@ -81,6 +82,7 @@ type Channel struct {
 	sound  string // fixed
 	client *wire.Client
 	tokens *tokens
+	proven atomic.Bool // Apple has taken a notification: environment and topic are the devices'
 }
 
 // New checks c and reads the key.
@@ -114,7 +116,10 @@ func newAt(c Config, now func() time.Time) (*Channel, error) {
 	if sound == "" {
 		sound = "default"
 	}
-	return &Channel{base, c.Topic, sound, client, &tokens{key: key, keyID: c.KeyID, teamID: c.TeamID, now: now}}, nil
+	return &Channel{
+		base: base, topic: c.Topic, sound: sound, client: client,
+		tokens: &tokens{key: key, keyID: c.KeyID, teamID: c.TeamID, now: now},
+	}, nil
 }
 
 // Close ends idle connections.
@@ -158,11 +163,23 @@ func (c *Channel) Send(ctx context.Context, d channel.Device, n channel.Notifica
 		if lost != nil {
 			return lost.Result()
 		}
-		r := result(a, d)
+		r := c.judge(result(a, d))
 		if r.Reason != expiredProviderToken || again || !c.tokens.renew(token) {
 			return r
 		}
 	}
+}
+
+// judge keeps devices until it is known that the configuration is not at fault: in the
+// wrong environment, or under another app's topic, Apple calls every token a bad one.
+func (c *Channel) judge(r channel.Result) channel.Result {
+	if r.Outcome == channel.Sent {
+		c.proven.Store(true)
+	}
+	if (r.Reason == badDeviceToken || r.Reason == tokenNotForTopic) && !c.proven.Load() {
+		r.Outcome = channel.Permanent
+	}
+	return r
 }
 
 func (c *Channel) header(d channel.Device, n channel.Notification, token string) http.Header {

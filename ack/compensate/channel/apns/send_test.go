@@ -102,6 +102,23 @@ func TestExpiredProviderTokenIsRenewedOnce(t *testing.T) {
 	}
 }
 
+// Apple says the same of a token that is none and of every token, where the service is
+// configured for the wrong environment or app: then no device must be deleted.
+func TestNoDeviceIsDeletedBeforeOneWasReached(t *testing.T) {
+	s := apnstest.Start(t)
+	ch, good, foreign := start(t, s.Config()), s.Register("reader-1"), s.Register("reader-2")
+	s.Foreign(foreign)
+	for i, step := range []struct {
+		to      channel.Device
+		outcome channel.Outcome
+		reason  string
+	}{{foreign, channel.Permanent, "bad_device_token"}, {good, channel.Sent, ""}, {foreign, channel.Gone, "bad_device_token"}} {
+		if r := ch.Send(t.Context(), step.to, channeltest.Note(i)); r.Outcome != step.outcome || r.Reason != step.reason {
+			t.Errorf("call %d: %+v, want %s %s", i, r, step.outcome, step.reason)
+		}
+	}
+}
+
 func TestKeysAreCheckedAndNeverShown(t *testing.T) {
 	s := apnstest.Start(t)
 	c := s.Config()

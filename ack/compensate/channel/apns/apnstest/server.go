@@ -41,10 +41,11 @@ type Server struct {
 	config apns.Config      // fixed
 	public *ecdsa.PublicKey // fixed
 
-	mu     sync.Mutex // guards the rest
-	now    func() time.Time
-	expire bool            // the next request's token counts as expired
-	tokens map[string]bool // seen
+	mu      sync.Mutex // guards the rest
+	now     func() time.Time
+	expire  bool            // the next request's token counts as expired
+	tokens  map[string]bool // seen
+	foreign map[string]bool // device tokens of another environment
 }
 
 // Start runs the service, and makes a signing key, until the test ends.
@@ -62,7 +63,7 @@ func Start(t testing.TB) *Server {
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{public: &key.PublicKey, now: time.Now, tokens: make(map[string]bool)}
+	s := &Server{public: &key.PublicKey, now: time.Now, tokens: make(map[string]bool), foreign: make(map[string]bool)}
 	s.Server = channeltest.Start(t, (*protocol)(s), true)
 	s.config = apns.Config{KeyFile: file, KeyID: keyID, TeamID: teamID, Topic: topic, URL: s.URL(),
 		HTTP: wire.Config{Timeout: 10 * time.Second, CAFile: s.CAFile()}}
@@ -77,6 +78,13 @@ func (s *Server) Register(reader string) channel.Device {
 	b := make([]byte, 32)
 	rand.Read(b)
 	return channel.Device{ID: fmt.Sprintf("d-%x", b[:4]), Reader: reader, Address: fmt.Sprintf("%x", b)}
+}
+
+// Foreign refuses a device's token as one of another environment or app.
+func (s *Server) Foreign(d channel.Device) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.foreign[d.Address] = true
 }
 
 // Clock is what the service takes for the time.
@@ -140,7 +148,15 @@ func (s *protocol) Verify(r *http.Request, body []byte) (channeltest.Accepted, e
 		return channeltest.Accepted{}, fmt.Errorf("payload without an alert (%w)", err)
 	}
 	a := channeltest.Accepted{To: device[1], Dedupe: h.Get("apns-collapse-id"), Text: m.APS.Alert.Title + "\n" + m.APS.Alert.Body, Body: body}
-	return a, s.verifyToken(strings.TrimPrefix(h.Get("authorization"), "bearer "))
+	if err := s.verifyToken(strings.TrimPrefix(h.Get("authorization"), "bearer ")); err != nil {
+		return a, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.foreign[device[1]] {
+		return a, &channeltest.Refusal{Status: http.StatusBadRequest, Body: `{"reason":"BadDeviceToken"}`}
+	}
+	return a, nil
 }
 
 // verifyToken is Apple's check of the provider token.
