@@ -68,6 +68,16 @@ func (l *lane) stoppedFor() time.Duration {
 	return max(wait, 0)
 }
 
+// stop makes the lane make no calls for so long, or longer if it was told so before.
+func (l *lane) stop(wait time.Duration) {
+	until := time.Now().Add(wait).UnixNano()
+	for was := l.resume.Load(); was < until; was = l.resume.Load() {
+		if l.resume.CompareAndSwap(was, until) {
+			return
+		}
+	}
+}
+
 // places is how many readers may be served at once: one while it is not known
 // whether the provider is back.
 func (l *lane) places() int {

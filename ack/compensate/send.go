@@ -325,7 +325,7 @@ func (l *lane) conclude(ctx context.Context, bundle, rest []item, device store.D
 		return nil
 	case channel.Throttled:
 		if r.Everybody {
-			l.resume.Store(time.Now().Add(wait).UnixNano())
+			l.stop(wait)
 		}
 	case channel.Temporary:
 	default: // doubtful, and what a channel could not name
