@@ -81,6 +81,21 @@ func TestTakingCostsTheSameHoweverMuchWaits(t *testing.T) {
 	}
 }
 
+// A reader who never comes gathers thousands of receipts until they are removed.
+func TestTakingLooksAtNoReceipts(t *testing.T) {
+	var cost []int
+	for _, n := range []int{100, 5_000} {
+		db := crowd(t, n, "sent", analyzed)
+		db.Exec(`UPDATE newswire_compensate.deliveries SET reader = 'u', settled_at = now()`)
+		db.Exec(`UPDATE newswire_compensate.deliveries SET state = 'waiting' WHERE seq <= 10`)
+		db.Exec(`ANALYZE newswire_compensate.deliveries`)
+		cost = append(cost, blocks(t, db, takeSQL, "webhook", 32*lookAhead, 32, mostPerReader, [16]byte{1}, mostTaken))
+	}
+	if cost[1] > 3*cost[0] {
+		t.Errorf("taking ten deliveries of a reader looks at %d blocks with 90 receipts, at %d with 4,990", cost[0], cost[1])
+	}
+}
+
 func TestClosingLooksAtARecordOnce(t *testing.T) {
 	const n = 10_000
 	db := crowd(t, n, "sent", believedEmpty)

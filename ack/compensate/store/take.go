@@ -21,7 +21,7 @@ type Delivery struct {
 	Expires  time.Time
 	Received time.Time
 	Bundle   string // of one that was begun and shall be repeated as it was; else empty
-	Told     bool   // something of the article was sent to the device before
+	Told     bool   // of a correct: something of the article was sent to the device before
 	Value    []byte // the record, as it stood in Kafka
 
 	// taking is which Take of it this is. An instance that slept, or a statement that
@@ -121,8 +121,8 @@ WITH due AS MATERIALIZED (
 	RETURNING d.ce_id, d.device, d.reader, d.article, d.urgent, d.attempts, d.expires_at, COALESCE(d.bundle, '') AS bundle, d.seq, d.taking
 )
 SELECT t.ce_id, t.device, t.reader, t.article, r.action, t.urgent, t.attempts, t.expires_at, r.received_at, t.bundle,
-	EXISTS (SELECT FROM newswire_compensate.deliveries p WHERE p.reader = t.reader AND p.channel = $1 AND p.device = t.device
-		AND p.article = t.article AND p.seq < t.seq AND p.state IN ('sent', 'doubtful')), t.taking
+	CASE WHEN r.action = 'correct' THEN EXISTS (SELECT FROM newswire_compensate.deliveries p WHERE p.reader = t.reader AND p.channel = $1 AND p.device = t.device
+		AND p.article = t.article AND p.seq < t.seq AND p.state IN ('sent', 'doubtful')) ELSE false END, t.taking
 FROM taken t CROSS JOIN LATERAL (SELECT action, received_at FROM newswire_compensate.records WHERE ce_id = t.ce_id OFFSET 0) r ORDER BY t.seq`
 
 // Again says when what was put back is due, and how.
