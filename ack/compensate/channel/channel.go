@@ -25,8 +25,8 @@ type Notification struct {
 	MessageID string          // of the newest message in it
 	Action    string          // publish or correct
 	Tags      []string        // of the message
-	Title     string          // at most the first of Limits
-	Body      string          // at most the second of Limits
+	Title     string          // at most Properties.Title characters
+	Body      string          // at most Properties.Body characters
 	URL       string          // where a tap leads; empty: nowhere
 	Collapse  string          // the same for an article's publish and its corrects: a later one replaces an earlier one; at most 32 characters of base64url
 	Expires   time.Time       // stale from then on: the provider need not keep it longer

@@ -31,8 +31,8 @@ func newBatcher[Q, A any](do func(context.Context, []Q) ([]A, error)) *batcher[Q
 	return &batcher[Q, A]{asks: make(chan question[Q, A], mostInBatch), do: do}
 }
 
-// ask waits for its answer whatever becomes of ctx, which bounds only the
-// statement: an outcome must not be lost because somebody is in a hurry.
+// ask waits for its answer, which statementTimeout bounds and no caller's context: an
+// outcome must not be lost because somebody is in a hurry.
 func (b *batcher[Q, A]) ask(q Q) (A, error) {
 	b.open.Add(1)
 	defer b.open.Done()

@@ -19,7 +19,6 @@ type Delivery struct {
 	Urgent   bool
 	Attempts int // that were made
 	Expires  time.Time
-	Received time.Time
 	Bundle   string // of one that was begun and shall be repeated as it was; else empty
 	Told     bool   // of a correct: something of the article was sent to the device before
 	Value    []byte // the record, as it stood in Kafka
@@ -58,7 +57,7 @@ func (s *Store) Take(ctx context.Context, channel string, readers int) (taken []
 		}
 		taken, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (d Delivery, err error) {
 			d.Channel = channel
-			err = row.Scan(&d.CeID, &d.Device, &d.Reader, &d.Article, &d.Action, &d.Urgent, &d.Attempts, &d.Expires, &d.Received, &d.Bundle, &d.Told, &d.taking)
+			err = row.Scan(&d.CeID, &d.Device, &d.Reader, &d.Article, &d.Action, &d.Urgent, &d.Attempts, &d.Expires, &d.Bundle, &d.Told, &d.taking)
 			return d, err
 		})
 		return err
@@ -120,10 +119,10 @@ WITH due AS MATERIALIZED (
 	FROM mine m WHERE d.ce_id = m.ce_id AND d.channel = $1 AND d.device = m.device AND d.state || '' = 'waiting'
 	RETURNING d.ce_id, d.device, d.reader, d.article, d.urgent, d.attempts, d.expires_at, COALESCE(d.bundle, '') AS bundle, d.seq, d.taking
 )
-SELECT t.ce_id, t.device, t.reader, t.article, r.action, t.urgent, t.attempts, t.expires_at, r.received_at, t.bundle,
+SELECT t.ce_id, t.device, t.reader, t.article, r.action, t.urgent, t.attempts, t.expires_at, t.bundle,
 	CASE WHEN r.action = 'correct' THEN EXISTS (SELECT FROM newswire_compensate.deliveries p WHERE p.reader = t.reader AND p.channel = $1 AND p.device = t.device
 		AND p.article = t.article AND p.seq < t.seq AND p.state IN ('sent', 'doubtful')) ELSE false END, t.taking
-FROM taken t CROSS JOIN LATERAL (SELECT action, received_at FROM newswire_compensate.records WHERE ce_id = t.ce_id OFFSET 0) r ORDER BY t.seq`
+FROM taken t CROSS JOIN LATERAL (SELECT action FROM newswire_compensate.records WHERE ce_id = t.ce_id OFFSET 0) r ORDER BY t.seq`
 
 // Again says when what was put back is due, and how.
 type Again struct {
