@@ -34,7 +34,7 @@ torture: ## long runs under random load and faults, many seeds; ROUNDS (3) of ea
 	TORTURE=1 $(GO) test -timeout 6h -count=$(ROUNDS) -v -run '^Test(Kills|RandomFaults|PowerCut|SlowDisk|DiskThatFails)' ./cmd/newswire
 	TORTURE=1 $(GO) test -timeout 6h -count=1 -run 'AsInTheModel|AsItsModel|Race' ./ack ./fanout ./fanout/journal -rapid.checks=5000
 	$(GO) test -timeout 6h -count=$(ROUNDS) -run 'PowerCut' ./fanout/journal
-	NEWSWIRE_TEST_KILL_RECORDS=10000 NEWSWIRE_TEST_TAKEOVER_RECORDS=10000 NEWSWIRE_TEST_BACKLOG=1000000 NEWSWIRE_TEST_THROUGHPUT_RECORDS=50000 \
+	NEWSWIRE_TEST_KILL_RECORDS=10000 NEWSWIRE_TEST_TAKEOVER_RECORDS=10000 NEWSWIRE_TEST_BACKLOG=1000000 NEWSWIRE_TEST_THROUGHPUT_RECORDS=50000 NEWSWIRE_TEST_DRAIN=200000 \
 		$(GO) test -timeout 6h -count=1 -v -run 'Killed|TakesOver|Slept|Backlog|Throughput' ./ack/compensate
 
 matrix: ## the tests that talk to PostgreSQL, against versions PG ("14 16 17 18") of it, which npm brings

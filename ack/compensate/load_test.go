@@ -11,9 +11,12 @@ import (
 	"newswire/cdc/pgtest"
 )
 
-// resident is how much memory a process has, in MiB.
+// resident is how much memory a process has, in MiB; 0 where nobody tells.
 func resident(t *testing.T, pid int) (mib int) {
 	t.Helper()
+	if runtime.GOOS != "linux" {
+		return 0
+	}
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
@@ -75,4 +78,38 @@ func TestThroughputToAFastWebhook(t *testing.T) {
 		t.Errorf("the webhook saw %d ids, one of them %d times; want %d, once each", ids, most, n)
 	}
 	t.Logf("%d records in %.1f s, %.0f a second, on %d processors with PostgreSQL, Kafka and receiver on the same", n, took.Seconds(), float64(n)/took.Seconds(), runtime.NumCPU())
+}
+
+// Reports whether what has waited leaves as fast at the end as at the beginning.
+func TestABacklogLeavesOnce(t *testing.T) {
+	g := newGround(t)
+	p := newProviders(t)
+	n := amount("NEWSWIRE_TEST_DRAIN", 2_000)
+	g.waiting(n, n/100)
+	c := startInstance(t, g.spec(p))
+	begin, half, most := time.Now(), time.Duration(0), 0
+	g.longUntil("all settled", func() bool {
+		most = max(most, resident(t, c.cmd.Process.Pid))
+		if _, ids := p.repeats("hook"); half == 0 && ids >= n/2 {
+			half = time.Since(begin)
+		}
+		return g.settled(n)()
+	})
+	if most, ids := p.repeats("hook"); most != 1 || ids != n {
+		t.Errorf("the webhook saw %d ids, one of them %d times; want %d, once each", ids, most, n)
+	}
+	rate := func(d time.Duration) float64 { return float64(n/2) / d.Seconds() }
+	t.Logf("%d deliveries: the first half %.0f a second, the second %.0f, %d MiB", n, rate(half), rate(time.Since(begin)-half), most)
+}
+
+// waiting puts deliveries into the database that wait for the webhook, as the intake does.
+func (g *ground) waiting(n, readers int) {
+	g.t.Helper()
+	value := record{n: 1, reader: "READER"}.message(g.t).Value
+	g.db.Exec(`INSERT INTO newswire_compensate.records (ce_id, reader, article, action, value, expires_at, step)
+		SELECT lpad(to_hex(i), 28, '0') || ':u' || i % $2, 'u' || i % $2, 'article ' || i, 'publish',
+			convert_to(replace($3, 'READER', 'u' || i % $2), 'UTF8'), now() + interval '1 day', 1
+		FROM generate_series(1, $1) i`, n, readers, string(value))
+	g.db.Exec(`INSERT INTO newswire_compensate.deliveries (ce_id, channel, device, seq, reader, article, urgent, state, expires_at)
+		SELECT ce_id, 'webhook', 0, seq, reader, article, false, 'waiting', expires_at FROM newswire_compensate.records ORDER BY seq`)
 }
