@@ -3,7 +3,9 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"os/exec"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +107,18 @@ func TestQuietHoursAreTheReadersOwn(t *testing.T) {
 
 func message(data string) Message {
 	return Message{ID: "m", Tags: []string{"tech"}, Action: "publish", Fields: fields(json.RawMessage(data))}
+}
+
+// Small images come without the files of time zones, and then no reader would be left
+// alone at night: the program brings them.
+func TestTheZonesAreInTheProgram(t *testing.T) {
+	deps, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(strings.Fields(string(deps)), "time/tzdata") {
+		t.Error("time/tzdata is not linked in")
+	}
 }
 
 func TestWordsAreInTheReadersLanguageAndFit(t *testing.T) {

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"time"
+	_ "time/tzdata" // where the machine has no zones, as in small images
 )
 
 // CheckQuiet says what is wrong with a device's zone and quiet hours.
