@@ -139,6 +139,9 @@ func (p *plainJSON) list(ids *[]journal.ID) bool {
 // handleAck takes acknowledgements, which go to the ledger with those of other
 // sessions. Too many are read more slowly.
 func (g *Gateway) handleAck(s *session, e *ears, f ackFrame) (work func(context.Context)) {
+	if f.all && s.fadedUpto(f.upto) {
+		return func(ctx context.Context) { g.ackUpto(ctx, s, f.upto) }
+	}
 	if f.all {
 		f.ids = append(f.ids, s.upto(f.upto)...)
 	}
@@ -160,10 +163,10 @@ func (g *Gateway) handleAck(s *session, e *ears, f ackFrame) (work func(context.
 // acknowledge is handleAck of a frame that was decoded.
 func (g *Gateway) acknowledge(ctx context.Context, s *session, f clientFrame) {
 	ids := parseIDs(append(f.IDs, f.ID))
-	if upto, err := journal.ParseID(f.Upto); err == nil {
-		ids = append(ids, s.upto(upto)...)
-	}
 	g.ackLater(ctx, s, ids, s.slow(max(1, len(ids))))
+	if upto, err := journal.ParseID(f.Upto); err == nil {
+		g.ackUpto(ctx, s, upto)
+	}
 }
 
 // slow counts acknowledged messages and gives how long the next are to wait.
@@ -192,6 +195,80 @@ func (g *Gateway) ackLater(ctx context.Context, s *session, ids []journal.ID, wa
 		return
 	}
 	s.acked(ids)
+}
+
+// ackUpto acknowledges what was written to a session up to id. For what has faded
+// from its memory the ledger is asked: between two messages that a session was
+// written it was written all that its reader had not read, as far as its token
+// covers that.
+func (g *Gateway) ackUpto(ctx context.Context, s *session, id journal.ID) {
+	ids := s.upto(id)
+	if s.fadedUpto(id) {
+		s.mu.Lock()
+		faded := s.faded
+		s.mu.Unlock()
+		if faded.last.Compare(id) > 0 {
+			faded.last = id
+		}
+		old, err := g.unreadIn(s.reader, faded, s.mayGet)
+		if err != nil {
+			s.fail(err)
+			return
+		}
+		ids = append(ids, old...)
+	}
+	g.ackLater(ctx, s, ids, s.slow(max(1, len(ids))))
+}
+
+// span is messages by their ids, both ends included; the zero span is empty.
+type span struct{ first, last journal.ID }
+
+func (sp *span) widen(by []journal.ID) {
+	for _, id := range by {
+		if sp.first.IsZero() || id.Compare(sp.first) < 0 {
+			sp.first = id
+		}
+		if id.Compare(sp.last) > 0 {
+			sp.last = id
+		}
+	}
+}
+
+// fadedUpto tells whether up to id there is more than unacked holds.
+func (s *session) fadedUpto(id journal.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.faded.first.IsZero() && s.faded.first.Compare(id) <= 0
+}
+
+// unreadIn gives what a reader has not read within a span, as far as want does
+// not leave it out.
+func (g *Gateway) unreadIn(reader journal.Reader, sp span, want func(*journal.Message) bool) (ids []journal.ID, err error) {
+	place, err := g.deps.journal.Find(sp.first)
+	if err != nil {
+		return nil, err
+	}
+	for after := max(place.Seq, 1) - 1; ; {
+		unread, through, err := g.deps.ledger.Unread(reader, after, 256)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range unread {
+			m, kept, err := g.deps.journal.Message(a.Seq)
+			switch {
+			case err != nil:
+				return nil, err
+			case kept && m.ID.Compare(sp.last) > 0:
+				return ids, nil
+			case kept && m.ID.Compare(sp.first) >= 0 && want(m):
+				ids = append(ids, m.ID)
+			}
+		}
+		if len(unread) < 256 {
+			return ids, nil
+		}
+		after = through
+	}
 }
 
 func parseIDs(texts []string) (ids []journal.ID) {

@@ -229,6 +229,26 @@ func TestAckForms(t *testing.T) {
 	}
 }
 
+// An "upto" reaches as far back as there is something unread on its session, and
+// leaves what another one alone was written.
+func TestUptoReachesBackHoweverMuchThereIs(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const many = maxUnacked + 1000
+	other := r.join("u1", gatewaytest.Options{Follow: []string{"tech"}, Silent: true})
+	before := r.publish(2, "tech")
+	other.WaitMessages(2)
+	c := r.join("u1", gatewaytest.Options{After: before[1], Silent: true})
+	var ids []string
+	for n := 0; n < many; n += 100 {
+		ids = append(ids, r.publish(100, "tech")...)
+		c.WaitMessages(len(ids)) // it does not fall behind
+	}
+	r.wantUnread("u1", slices.Concat(before, ids))
+	c.Send(map[string]any{"type": "ack", "upto": ids[many-2]})
+	r.wantUnread("u1", slices.Concat(before, ids[many-1:]))
+}
+
 func TestMessageThatWasNotSentCannotBeAcked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

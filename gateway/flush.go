@@ -109,6 +109,7 @@ func (s *session) takeLocked() {
 		}
 	}
 	if surplus := len(s.unacked) - maxUnacked; surplus > 0 { // a reader who never acknowledges
+		s.faded.widen(s.unacked[:surplus])
 		s.unacked = slices.Delete(s.unacked, 0, surplus)
 	}
 }

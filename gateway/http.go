@@ -169,13 +169,18 @@ func (g *Gateway) serveAck(w http.ResponseWriter, r *http.Request, who identity)
 		}
 	}
 	ids := parseIDs(texts) // one that is none acknowledges nothing, as one of another reader's
-	reader, _, err := g.readers.Get(who.Reader)
-	if err == nil && reader != 0 && body.Upto != "" {
-		var upto []journal.ID
-		if upto, err = g.upto(reader, body.Upto); errors.Is(err, journal.ErrMalformedID) {
+	var last journal.ID
+	if body.Upto != "" {
+		var err error
+		if last, err = journal.ParseID(body.Upto); err != nil {
 			problem(w, http.StatusBadRequest, "bad_id", err.Error())
 			return
 		}
+	}
+	reader, _, err := g.readers.Get(who.Reader)
+	if err == nil && reader != 0 && body.Upto != "" {
+		var upto []journal.ID
+		upto, err = g.unreadIn(reader, span{last: last}, func(*journal.Message) bool { return true })
 		ids = append(ids, upto...)
 	}
 	if err == nil && reader != 0 {
@@ -186,36 +191,6 @@ func (g *Gateway) serveAck(w http.ResponseWriter, r *http.Request, who identity)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
-}
-
-// upto gives what a reader has not read up to an id.
-func (g *Gateway) upto(reader journal.Reader, text string) (ids []journal.ID, err error) {
-	last, err := journal.ParseID(text)
-	if err != nil {
-		return nil, err
-	}
-	for after := journal.Seq(0); ; {
-		unread, through, err := g.deps.ledger.Unread(reader, after, 256)
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range unread {
-			m, kept, err := g.deps.journal.Message(a.Seq)
-			if err != nil {
-				return nil, err
-			}
-			if kept && m.ID.Compare(last) > 0 {
-				return ids, nil
-			}
-			if kept {
-				ids = append(ids, m.ID)
-			}
-		}
-		if len(unread) < 256 {
-			return ids, nil
-		}
-		after = through
-	}
 }
 
 type subscriptionsBody struct {

@@ -45,7 +45,8 @@ type session struct {
 	queue   []*frame
 	queued  int                // bytes in queue
 	cursor  journal.Seq        // messages up to here were queued or are not this session's
-	unacked []journal.ID       // written to this session and not acknowledged on it
+	unacked []journal.ID       // written to this session and not acknowledged on it; the last maxUnacked
+	faded   span               // what was dropped from unacked
 	ending  ending             // zero while it goes on
 	missed  journal.Seq        // the last message that came while it was not live
 	parked  []answer           // wait for the welcome, and for the cursor to pass them
@@ -97,7 +98,7 @@ const (
 	writeTimeout = 10 * time.Second
 	closeTimeout = 2 * time.Second // for the client's answer to a close frame
 	maxFrame     = 16 << 10
-	maxUnacked   = 10_000 // messages that an "upto" reaches back
+	maxUnacked   = 10_000 // messages that an "upto" need not ask the ledger for
 	ackRate      = 5_000  // acknowledged messages a second
 )
 
