@@ -184,7 +184,7 @@ func TestServerOfAnotherHistoryStopsIntake(t *testing.T) {
 	db, j := pgtest.New(t, pgtest.On(primary)), watch(t)
 	listen(t, articles(db), j).ready().halt()
 	standby := pgtest.NewStandby(t, primary, nil)
-	db.Exec(`CREATE TABLE other (n int); SELECT pg_switch_wal()`) // the two part here
+	db.Exec(`CREATE TABLE other (n int PRIMARY KEY); SELECT pg_switch_wal()`) // the two part here
 	pgtest.NewTimeline(t, primary)
 	db.Exec(`INSERT INTO articles (title) VALUES ('a')`)
 	l := listen(t, articles(db), j).ready()

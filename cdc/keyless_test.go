@@ -24,7 +24,7 @@ func TestChangesThatAreNotPublishedAreTold(t *testing.T) {
 	}
 
 	var logged bytes.Buffer
-	l := &Listener{cfg: articles(db), log: slog.New(slog.NewTextHandler(&logged, nil))}
+	l := &Listener{cfg: articles(db), journal: newMemJournal(), log: slog.New(slog.NewTextHandler(&logged, nil))}
 	c := &catalog{cfg: l.cfg}
 	defer c.close()
 	look := func() string {

@@ -86,7 +86,6 @@ type Listener struct {
 	stateMu sync.Mutex // guards the rest
 	state   error      // why the slot does not stream; nil while it does
 	lack    error      // what keeps rows out of a slot that streams; nil: nothing
-	away    []string   // tables that the publication has lacked since Run began
 
 	unpublished []string // changes that the publication leaves out, as told last
 }
@@ -143,20 +142,11 @@ func (l *Listener) setLack(lack error) (changed bool) {
 	return changed
 }
 
-// forgive forgets what the publication lacked: whoever runs the listener again
-// has mended it.
-func (l *Listener) forgive() {
-	l.stateMu.Lock()
-	defer l.stateMu.Unlock()
-	l.lack, l.away = nil, nil
-}
-
 // Run follows the slot until ctx ends, then it returns nil. It reconnects by
 // itself; an error is one that a reconnect cannot heal, such as ErrGap, and
 // Ready keeps telling it.
 func (l *Listener) Run(ctx context.Context) error {
 	limit := backoffFirst
-	l.forgive()
 	for {
 		held, err := l.follow(ctx)
 		if ctx.Err() != nil {
@@ -188,6 +178,7 @@ func (l *Listener) follow(ctx context.Context) (held time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
+	l.inspect(ctx, c)
 	l.setState(nil)
 	l.log.InfoContext(ctx, "replication started", "lsn", s.from)
 	began := time.Now()

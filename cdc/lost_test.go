@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ func TestLostSlotStopsAndResyncTellsExactlyWhatWasMissed(t *testing.T) {
 	db.Exec(`DELETE FROM articles WHERE id = 2; UPDATE articles SET title = 'changed', tags = '{sport}' WHERE id = 3;
 		UPDATE articles SET status = 'published' WHERE id = 4; INSERT INTO articles (id, title, tags, status) VALUES (5, 'missed', '{tech}', 'published')`)
 	eventually(t, "the slot is lost", func() bool {
-		db.Exec(`CREATE TABLE IF NOT EXISTS filler (n int); INSERT INTO filler VALUES (1)`)
+		db.Exec(`CREATE TABLE IF NOT EXISTS filler (n serial PRIMARY KEY); INSERT INTO filler DEFAULT VALUES`)
 		_ = pgtest.Value[string](db, `SELECT pg_switch_wal()::text`)
 		db.Exec(`CHECKPOINT`)
 		return pgtest.Value[string](db, `SELECT wal_status FROM pg_replication_slots WHERE slot_name = $1`, db.Slot) == "lost"
@@ -140,8 +141,19 @@ func TestTableTakenOffThePublicationIsTold(t *testing.T) {
 	j.wait(t, 1)
 	l.halt()
 	free(t, db)
-	mend(t, articles(db), j)
+	l = listenHasty(t, articles(db), j, limits{stuck: time.Minute, poll: 50 * time.Millisecond, silence: time.Minute})
+	eventually(t, "it is told behind a restart too", told)
+	l.halt()
+	free(t, db)
 	ctx, cancel := context.WithCancel(t.Context())
+	if err := Resync(ctx, articles(db), j, func(string) { cancel() }); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Resync = %v, want that it was stopped", err)
+	}
+	if s, _ := j.Source(); !slices.Equal(s.Away, []string{"public.articles"}) {
+		t.Errorf("behind a resync that was stopped these were away: %q", s.Away)
+	}
+	mend(t, articles(db), j)
+	ctx, cancel = context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }() // as the engine does after a resync
 	l.ready()

@@ -24,15 +24,12 @@ func (l *Listener) probe(ctx context.Context) error {
 	}
 	due := newDueTimer(l)
 	defer due.timer.Stop()
-	look := func() {
-		l.poll(ctx, c, due)
-		l.inspect(ctx, c)
-	}
-	look()
+	l.poll(ctx, c, due) // the publication was looked at as the stream began
 	for {
 		select {
 		case <-poll.C:
-			look()
+			l.poll(ctx, c, due)
+			l.inspect(ctx, c)
 		case <-l.embargo.moved:
 			due.set(ctx)
 		case <-due.timer.C:

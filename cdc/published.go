@@ -96,14 +96,14 @@ func (l *Listener) inspect(ctx context.Context, c *catalog) {
 	}
 	l.unpublishedChanges(ctx, now.changes)
 	said := now.faults
-	switch away := strings.Join(l.wasAway(now.tables), ", "); {
+	switch away := strings.Join(l.wasAway(ctx, now.tables), ", "); {
 	case now.publication:
 		said = append(said, fmt.Sprintf("publication %q does not exist any more, so nothing that is committed now can be read; run `newswire setup --apply`", l.cfg.Publication))
 	case len(now.dropped) > 0:
 		said = append(said, fmt.Sprintf("table %s does not exist any more, and readers keep its articles; take it out of postgres.tables and start again, or create it again and run `newswire setup --apply`, then `newswire resync`",
 			strings.Join(now.dropped, ", ")))
 	case len(now.tables) > 0:
-		said = append(said, fmt.Sprintf("publication %q does not carry %s, so nothing that is committed there now is read; run `newswire setup --apply`, then `newswire resync`", l.cfg.Publication, away))
+		said = append(said, fmt.Sprintf("publication %q does not carry %s, so nothing that is committed there now is read; run `newswire setup --apply`, then `newswire resync`", l.cfg.Publication, strings.Join(now.tables, ", ")))
 	case away != "":
 		said = append(said, fmt.Sprintf("publication %q did not carry %s for a time, so what was committed there meanwhile was not read; run `newswire resync`", l.cfg.Publication, away))
 	}
@@ -133,16 +133,27 @@ func (t *table) reads(n name) bool {
 	return t.name == n || slices.ContainsFunc(t.links, func(l link) bool { return l.name == n })
 }
 
-// wasAway adds tables to those that the publication has lacked since Run began.
-func (l *Listener) wasAway(tables []string) []string {
-	l.stateMu.Lock()
-	defer l.stateMu.Unlock()
+// wasAway adds tables to those of which rows are missing until a resync, and
+// gives those that are mapped. The journal keeps them: neither a restart nor a
+// resync that failed makes up for anything.
+func (l *Listener) wasAway(ctx context.Context, tables []string) (mapped []string) {
+	known, _ := l.journal.Source()
+	now := known
+	now.Away = slices.Clone(known.Away)
 	for _, t := range tables {
-		if !slices.Contains(l.away, t) {
-			l.away = append(l.away, t)
+		if !slices.Contains(now.Away, t) {
+			now.Away = append(now.Away, t)
 		}
 	}
-	return slices.Clone(l.away)
+	if err := l.record(ctx, known, now); err != nil {
+		l.log.WarnContext(ctx, "it cannot be recorded that tables were not published", "tables", now.Away, "err", err)
+	}
+	for _, t := range l.tables {
+		if name := t.name.schema + "." + t.name.table; slices.Contains(now.Away, name) {
+			mapped = append(mapped, name)
+		}
+	}
+	return mapped
 }
 
 // unpublishedChanges warns, once until that changes, of what the publication

@@ -262,7 +262,7 @@ func (r *resync) source(who server, at journal.LSN) journal.Source {
 	if err != nil || at <= accepted {
 		return who.begin(r.cfg.Slot, known.Epoch+1)
 	}
-	now.Slot = r.cfg.Slot
+	now.Slot, now.Away = r.cfg.Slot, nil
 	return now
 }
 

@@ -180,7 +180,7 @@ func TestResyncThatDidNotEndIsAGap(t *testing.T) {
 	if err := Resync(t.Context(), cfg, &stopping{memJournal: j}, func(string) {}); !errors.Is(err, errStopped) {
 		t.Fatalf("Resync: %v, want %v", err, errStopped)
 	}
-	db.Exec(`CREATE TABLE filler AS SELECT repeat('x', 1000) FROM generate_series(1, 3000)`)
+	db.Exec(`CREATE TABLE filler (n int PRIMARY KEY, x text); INSERT INTO filler SELECT n, repeat('x', 1000) FROM generate_series(1, 3000) n`)
 	if at := db.CurrentLSN(); journal.LSN(at) <= accepted {
 		t.Fatalf("the server is at %s, before %s", journal.LSN(at), accepted)
 	}

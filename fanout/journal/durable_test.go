@@ -138,7 +138,7 @@ func TestSourceSurvives(t *testing.T) {
 		t.Errorf("Source() of an empty journal = %+v", s)
 	}
 	want := Source{SystemID: "7300000000000000001", Timeline: 3, Slot: "newswire", Epoch: 2, Filled: 0x40,
-		Past: []Past{{Timeline: 1, Until: 0x80, Epoch: 1}, {Timeline: 2, Until: 0x90, Epoch: 1}}}
+		Past: []Past{{Timeline: 1, Until: 0x80, Epoch: 1}, {Timeline: 2, Until: 0x90, Epoch: 1}}, Away: []string{"public.articles"}}
 	if err := j.SetSource(deadline(t), want); err != nil {
 		t.Fatal(err)
 	}

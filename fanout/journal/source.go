@@ -15,6 +15,10 @@ type Source struct {
 	Epoch    uint16 `json:"epoch"`            // of what is committed on Timeline; counts changes of it and of SystemID, from 1
 	Filled   LSN    `json:"filled,omitempty"` // as of where the rows were filled from a snapshot; 0: they were not
 	Past     []Past `json:"past,omitempty"`   // the timelines before this one, oldest first; never changed in place
+
+	// Away are tables that were not published for a time: what was committed
+	// there meanwhile is missing until a resync. Never changed in place.
+	Away []string `json:"away,omitempty"`
 }
 
 // Past is a timeline that the server has left.
@@ -38,7 +42,7 @@ func (s Source) EpochAt(commit LSN) uint16 {
 // Equal tells whether the two are the same history.
 func (s Source) Equal(o Source) bool {
 	return s.SystemID == o.SystemID && s.Timeline == o.Timeline && s.Slot == o.Slot &&
-		s.Epoch == o.Epoch && s.Filled == o.Filled && slices.Equal(s.Past, o.Past)
+		s.Epoch == o.Epoch && s.Filled == o.Filled && slices.Equal(s.Past, o.Past) && slices.Equal(s.Away, o.Away)
 }
 
 // Source gives the history that was read so far; ok is false for a journal
