@@ -17,6 +17,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"newswire/cmd/newswire/internal/config"
+	"newswire/fanout/journal"
 )
 
 const secret = "0123456789abcdef0123456789abcdef"
@@ -259,9 +260,9 @@ func TestLoggerSpeaksAsConfigured(t *testing.T) {
 	p := &program{stderr: &errs}
 	log := p.logger(config.Log{Level: "warn", Format: "json"})
 	log.InfoContext(context.Background(), "unheard")
-	log.WarnContext(context.Background(), "heard", "slot", "newswire")
+	log.WarnContext(context.Background(), "heard", "slot", "newswire", "lsn", journal.LSN(0x1980540))
 	var line map[string]any
-	if err := json.Unmarshal(errs.Bytes(), &line); err != nil || line["msg"] != "heard" || line["slot"] != "newswire" {
+	if err := json.Unmarshal(errs.Bytes(), &line); err != nil || line["msg"] != "heard" || line["slot"] != "newswire" || line["lsn"] != "0/1980540" {
 		t.Errorf("logged %q: %v", errs.String(), err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 )
@@ -15,6 +16,9 @@ type LSN uint64
 
 // String prints the position as PostgreSQL does, for example 16/B374D848.
 func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint32(l>>32), uint32(l)) }
+
+// LogValue is the same in every format of a log.
+func (l LSN) LogValue() slog.Value { return slog.StringValue(l.String()) }
 
 // ParseLSN reads PostgreSQL's notation.
 func ParseLSN(s string) (LSN, error) {
