@@ -62,7 +62,7 @@ func listenEmbedded(listen string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s for the embedded Kafka broker: the address is in use; stop what runs there, or set offline.embedded_listen to a free one: %w", listen, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s for the embedded Kafka broker (offline.embedded_listen): %w", listen, err)
+		return nil, fmt.Errorf("listen on %s for the embedded Kafka broker: %w; set offline.embedded_listen to an address of this machine", listen, err)
 	}
 	return ln, nil
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/segmentio/kafka-go"
@@ -113,10 +114,13 @@ type outage struct {
 
 func newOutage(err error) *outage {
 	out := &outage{kind: kindOf(err), err: err}
+	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(err.Error(), "kafka.(*Client).") {
+		out.err = inner // without the name of the client's method
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		// All that many brokers say to plain text on a TLS port or to a wrong
 		// login.
-		out.err = fmt.Errorf("the broker hung up; if it always does, offline.tls or offline.sasl is not what it wants: %w", err)
+		out.err = fmt.Errorf("the broker hung up; if it always does, offline.tls or offline.sasl is not what it wants: %w", out.err)
 	}
 	return out
 }
