@@ -19,6 +19,7 @@ help: ## list the targets
 # The recipe becomes the demo (exec), so that Ctrl-C reaches it and nothing else.
 demo: ## run the whole system on this machine; installs PostgreSQL where it is missing
 	@.ci/install postgresql
+	@echo "Building bin/newswire …"
 	@$(GO) build -trimpath -o bin/newswire ./cmd/newswire
 	@exec ./bin/newswire demo $(DEMOFLAGS)
 

@@ -56,6 +56,17 @@ func TestAnEmptyJournalCanBeLookedInto(t *testing.T) {
 			t.Errorf("%v: code %d, %s", args, code, stderr)
 		}
 	}
+	const unknown = "newswire: reader \"nobody\" is not known: it has never come, or was forgotten; name the sub of its token\n"
+	if code, _, stderr := again(t, "audit", "--reader", "nobody"); code != exitFailed || stderr != unknown {
+		t.Errorf("audit of an unknown reader: code %d, %s", code, stderr)
+	}
+}
+
+func TestWhatIsNoBackupIsNotRestored(t *testing.T) {
+	const want = "newswire: restore secret: it is no backup of newswire: backup damaged; name a file that `newswire backup` has made, another one where this is damaged\n"
+	if code, _, stderr := call(t, apart, nil, "restore", "secret"); code != exitFailed || stderr != want {
+		t.Errorf("code %d, %swant code 1 and %s", code, stderr, want)
+	}
 }
 
 func TestAnotherAccountsJournalIsLeftAlone(t *testing.T) {

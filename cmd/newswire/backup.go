@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -55,6 +56,9 @@ func (p *program) restore() *cobra.Command {
 				}
 				defer f.Close() // was only read
 				part, err := journal.Restore(ctx, f, cfg.Journal.Dir, p.logger(cfg.Log))
+				if errors.Is(err, journal.ErrBackup) {
+					err = fmt.Errorf("%w; name a file that `newswire backup` has made, another one where this is damaged", err)
+				}
 				if err != nil {
 					return fmt.Errorf("restore %s: %w", args[0], err)
 				}

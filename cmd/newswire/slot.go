@@ -192,7 +192,7 @@ func (p *program) withSlotServer(ctx context.Context, do func(context.Context, *
 func readSlot(ctx context.Context, conn *pgx.Conn, cfg config.Config) (slot.Status, error) {
 	s, err := slot.Read(ctx, conn, cfg.Postgres.Slot, cfg.Postgres.Publication)
 	if errors.Is(err, slot.ErrMissing) {
-		err = fmt.Errorf("replication slot %q does not exist; run `newswire slot create`, or `newswire setup --apply`", cfg.Postgres.Slot)
+		err = fmt.Errorf("replication slot %q does not exist; before the first start run `newswire setup --apply`, later `newswire resync`", cfg.Postgres.Slot)
 	}
 	return s, err
 }

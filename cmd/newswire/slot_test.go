@@ -33,7 +33,7 @@ func TestSlotStatus(t *testing.T) {
 	}
 	db.Exec("SELECT pg_drop_replication_slot('" + db.Slot + "')")
 	code, _, stderr = call(t, configuration, nil, "slot", "status")
-	want := fmt.Sprintf("newswire: replication slot %q does not exist; run `newswire slot create`, or `newswire setup --apply`\n", db.Name)
+	want := fmt.Sprintf("newswire: replication slot %q does not exist; before the first start run `newswire setup --apply`, later `newswire resync`\n", db.Name)
 	if code != exitFailed || stderr != want {
 		t.Errorf("without the slot: code %d, %s", code, stderr)
 	}

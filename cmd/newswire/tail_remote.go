@@ -87,7 +87,7 @@ func tokenFrom(file string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return "", fmt.Errorf("--token-file: %w", err)
+			return "", fmt.Errorf("--token-file: %w; name a file that holds the reader's token", err)
 		}
 		return strings.TrimSpace(string(text)), nil
 	}

@@ -81,7 +81,7 @@ func Audit(ctx context.Context, cfg config.Config, q Question) (Answer, error) {
 		Error string `json:"error"`
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return Answer{}, fmt.Errorf("audit: what answers on gateway.admin %s is not this engine (%s)", cfg.Gateway.Admin, resp.Status)
+		return Answer{}, fmt.Errorf("audit: what answers on gateway.admin %s is not this engine (%s); correct gateway.admin", cfg.Gateway.Admin, resp.Status)
 	}
 	if answer.Error != "" {
 		return Answer{}, errors.New(answer.Error)
@@ -173,9 +173,9 @@ func tellReader(j *journal.Journal, readers *fanout.Readers, name string, one jo
 		return nil, err
 	}
 	if number == 0 {
-		return nil, fmt.Errorf("reader %.60q is not known: it has never come, or was forgotten", name)
+		return nil, fmt.Errorf("reader %.60q is not known: it has never come, or was forgotten; name the sub of its token", name)
 	}
-	s := &ReaderStory{Reader: name, Number: uint32(number), Follow: sets.Follow, Mute: sets.Mute, Copies: []ack.Copy{}}
+	s := &ReaderStory{Reader: name, Number: uint32(number), Follow: append([]string{}, sets.Follow...), Mute: append([]string{}, sets.Mute...), Copies: []ack.Copy{}}
 	if !last.IsZero() {
 		last = last.UTC()
 		s.LastSeen = &last

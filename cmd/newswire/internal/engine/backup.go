@@ -90,7 +90,7 @@ func addPart(ctx context.Context, cfg config.Config, w io.Writer, b journal.Back
 	case http.StatusConflict:
 		return errOtherJournal
 	default:
-		return fmt.Errorf("backup: what answers on gateway.admin %s is not this engine (%s)", cfg.Gateway.Admin, resp.Status)
+		return fmt.Errorf("backup: what answers on gateway.admin %s is not this engine (%s); correct gateway.admin", cfg.Gateway.Admin, resp.Status)
 	}
 	return err
 }

@@ -104,7 +104,7 @@ func Resync(ctx context.Context, cfg config.Config, w io.Writer) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("resync: what answers on gateway.admin %s is not this engine (%s)", cfg.Gateway.Admin, resp.Status)
+		return fmt.Errorf("resync: what answers on gateway.admin %s is not this engine (%s); correct gateway.admin", cfg.Gateway.Admin, resp.Status)
 	}
 	for lines := json.NewDecoder(resp.Body); ; {
 		var line resyncLine

@@ -131,12 +131,12 @@ func askRevocations(ctx context.Context, cfg config.Config, method, query string
 	out := json.NewDecoder(resp.Body)
 	if resp.StatusCode != http.StatusOK {
 		if out.Decode(&fault) != nil || fault.Error == "" {
-			return fmt.Errorf("revoke: what answers on gateway.admin %s is not this engine (%s)", at, resp.Status)
+			return fmt.Errorf("revoke: what answers on gateway.admin %s is not this engine (%s); correct gateway.admin", at, resp.Status)
 		}
 		return fmt.Errorf("revoke: %s", fault.Error)
 	}
 	if err := out.Decode(into); err != nil {
-		return fmt.Errorf("revoke: what answers on gateway.admin %s is not this engine (%s)", at, resp.Status)
+		return fmt.Errorf("revoke: what answers on gateway.admin %s is not this engine (%s); correct gateway.admin", at, resp.Status)
 	}
 	return nil
 }
