@@ -37,6 +37,11 @@ func wantFindings(t *testing.T, got []string, want ...string) {
 	}
 }
 
+func TestCheckTopicTellsWhyNobodyAnswers(t *testing.T) {
+	addr := freeAddr(t)
+	wantFindings(t, CheckTopic(t.Context(), config([]string{addr})), "Kafka at "+addr+" does not answer (unreachable): dial tcp "+addr+": ")
+}
+
 func TestCheckTopicFindsWhatLosesHandOvers(t *testing.T) {
 	k := kafkatest.New(t)
 	wantFindings(t, CheckTopic(t.Context(), config(k.Addrs)),
