@@ -90,6 +90,11 @@ type Listener struct {
 	unpublished []string // changes that the publication leaves out, as told last
 }
 
+var (
+	errUnopened = errors.New("the replication slot has not been opened yet")
+	errLetGo    = errors.New("the replication slot is not read: it is being resynced, or the engine stops")
+)
+
 // New checks the configuration and starts nothing.
 func New(cfg Config, j Journal, log *slog.Logger, reg prometheus.Registerer) (*Listener, error) {
 	tables, err := cfg.compile()
@@ -104,7 +109,7 @@ func New(cfg Config, j Journal, log *slog.Logger, reg prometheus.Registerer) (*L
 		metrics: newMetrics(reg),
 		embargo: newEmbargo(),
 		limits:  usualLimits(),
-		state:   errors.New("the replication slot has not been opened yet"),
+		state:   errUnopened,
 	}
 	l.metrics.waits(reg, l.Waiting)
 	return l, nil
@@ -146,10 +151,12 @@ func (l *Listener) setLack(lack error) (changed bool) {
 // itself; an error is one that a reconnect cannot heal, such as ErrGap, and
 // Ready keeps telling it.
 func (l *Listener) Run(ctx context.Context) error {
+	l.setState(errUnopened) // what ended the last one may have been mended
 	limit := backoffFirst
 	for {
 		held, err := l.follow(ctx)
 		if ctx.Err() != nil {
+			l.setState(errLetGo)
 			return nil
 		}
 		changed := l.setState(err)

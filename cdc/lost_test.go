@@ -158,7 +158,9 @@ func TestTableTakenOffThePublicationIsTold(t *testing.T) {
 	go func() { done <- l.Run(ctx) }() // as the engine does after a resync
 	l.ready()
 	cancel()
-	<-done
+	if err := <-done; err != nil || l.Ready() == nil {
+		t.Errorf("Run = %v, and Ready = %v behind it, where a resync may replace the slot", err, l.Ready())
+	}
 }
 
 // What makes the editors' changes fail, or takes a table away, may come while
