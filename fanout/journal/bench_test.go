@@ -41,6 +41,27 @@ func BenchmarkAppendAlone(b *testing.B) {
 	}
 }
 
+// BenchmarkRange reads what was committed at once, 256 messages at a time, as
+// who is behind does.
+func BenchmarkRange(b *testing.B) {
+	j, _ := start(b, b.TempDir())
+	const messages, step = 200_000, 256
+	mustAppend(b, j, commit(1, 1<<20, messages, 300))
+	mustSync(b, j)
+	read := 0
+	b.ResetTimer()
+	began := cpu(b)
+	for n := 0; b.Loop(); n++ {
+		after := Seq(n * step % (messages - step))
+		entries, err := j.Range(after, after+step)
+		if err != nil || len(entries) != step {
+			b.Fatalf("%d entries behind %d: %v", len(entries), after, err)
+		}
+		read += step
+	}
+	b.ReportMetric(float64(cpu(b)-began)/float64(read), "cpu-ns/message")
+}
+
 func BenchmarkDecodeMessage(b *testing.B) {
 	m := message(1, 0x16_B374D848, 0, 1000)
 	record := recordOf(&m)

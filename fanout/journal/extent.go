@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+
+	"github.com/dgraph-io/badger/v4"
 )
 
 // extent is a spooled commit in the journal, or a bundle of small ones: its
@@ -73,9 +75,6 @@ func (xs extents) before(id ID) (x extent, ok bool) {
 type stored struct {
 	seq    Seq
 	record []byte // whole
-	at     place  // of the record that holds it, perhaps among others
-	value  []byte // of that
-	last   bool   // it holds no later entry
 }
 
 // walk calls each for the entries from one Seq up to and with another, as far
@@ -103,12 +102,11 @@ func (v View) walk(xs extents, from, through Seq, each func(e stored) (more bool
 func (v View) walkPlain(from, through Seq, each func(e stored) (bool, error)) (more bool, err error) {
 	more = true
 	err = v.Scan(spaceEntries, spaceEntries.Seq(from), func(key, value []byte) (bool, error) {
-		e := stored{seq: SeqOf(key), value: value, last: true}
+		e := stored{seq: SeqOf(key)}
 		if e.seq > through {
 			return false, nil
 		}
-		e.at = entryPlace(e.seq)
-		if e.record, err = v.whole(e.at, value); err == nil {
+		if e.record, err = v.whole(entryPlace(e.seq), value); err == nil {
 			more, err = each(e)
 		}
 		return more && err == nil, err
@@ -116,31 +114,42 @@ func (v View) walkPlain(from, through Seq, each func(e stored) (bool, error)) (m
 	return more, err
 }
 
+// walkSpooled reads block by block: who wants a few hundred entries needs a few
+// of the records, and an iterator that fetches ahead would copy dozens.
 func (v View) walkSpooled(x extent, from, through Seq, each func(e stored) (bool, error)) (more bool, err error) {
 	more = true
 	start := binary.BigEndian.AppendUint64(spaceSpools.Seq(Seq(x.spool)), uint64(from-x.first))
-	err = v.Scan(spaceSpools, start, func(key, value []byte) (bool, error) {
-		spool, b, whole := blockOf(key)
+	err = v.scan(spaceSpools, start, false, func(item *badger.Item) (bool, error) {
+		spool, b, whole := blockOf(item.Key())
 		if !whole {
 			return true, nil
 		}
 		if spool != x.spool || x.first+Seq(b.first) > through {
 			return false, nil
 		}
-		at := b.at(spool)
-		content, err := v.whole(at, value)
-		if err != nil {
-			return false, err
-		}
-		o, err := unpack(spool, b, content)
-		if err != nil {
-			return false, err
-		}
-		for n := max(b.first, uint64(from-x.first)); more && err == nil && n <= min(b.last, uint64(through-x.first)); n++ {
-			more, err = each(stored{seq: x.first + Seq(n), record: o.record(n), at: at, value: value, last: n == b.last})
-		}
+		err := item.Value(func(value []byte) (err error) {
+			more, err = v.walkBlock(x, b, value, from, through, each)
+			return err
+		})
 		return more && err == nil, err
 	})
+	return more, err
+}
+
+// walkBlock calls each for the entries of one block, of which value is the record.
+func (v View) walkBlock(x extent, b block, value []byte, from, through Seq, each func(e stored) (bool, error)) (more bool, err error) {
+	content, err := v.whole(b.at(x.spool), value)
+	if err != nil {
+		return false, err
+	}
+	o, err := unpack(x.spool, b, content)
+	if err != nil {
+		return false, err
+	}
+	more = true
+	for n := max(b.first, uint64(from-x.first)); more && err == nil && n <= min(b.last, uint64(through-x.first)); n++ {
+		more, err = each(stored{seq: x.first + Seq(n), record: o.record(n)})
+	}
 	return more, err
 }
 
