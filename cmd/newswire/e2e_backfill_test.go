@@ -127,37 +127,38 @@ func TestBackfillUnderLoadThroughKills(t *testing.T) {
 	e.Launch()
 	e.AwaitReady()
 	stop()
-	end := pgtest.Value[string](db, `SELECT pg_current_wal_insert_lsn()::text`)
-	harness.Eventually(t, "everything is confirmed", func() (bool, any) {
-		at := pgtest.Value[string](db, `SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1`, db.Slot)
-		return pgtest.Value[bool](db, `SELECT $1::text::pg_lsn >= $2::text::pg_lsn`, at, end), at
-	})
-	e.Stop()
+	wantTold(t, db, e)
+}
 
-	told := make(map[string]string) // titles by key
-	r := e.Run("tail")
-	ids := make(map[string]bool)
-	for _, f := range lines(t, r.Stdout) {
-		key := string(f.Key)
-		title, published := told[key]
-		if ids[f.ID] || published != (f.Action != "publish") {
-			t.Errorf("%s of %s, which is published: %v (%q); its id came before: %v", f.Action, key, published, title, ids[f.ID])
+// TestResyncUnderLoadThroughKills kills `newswire resync` again and again while
+// editors go on saving.
+func TestResyncUnderLoadThroughKills(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	e := harness.Start(t, harness.Options{DB: db})
+	db.Exec(`INSERT INTO articles (id, title, tags) SELECT n, 'number ' || n, '{tech}' FROM generate_series(1, 8000) n`)
+	harness.Eventually(t, "they are read", func() (bool, any) { at := e.Status().Journal.Head; return at >= 8000, at })
+	e.Stop()
+	db.Exec(`SELECT pg_drop_replication_slot('` + db.Slot + `')`)
+	db.Exec(`UPDATE articles SET title = 'changed' WHERE id % 3 = 0; DELETE FROM articles WHERE id % 7 = 0;
+		INSERT INTO articles (id, title, tags) SELECT n, 'missed', '{tech}' FROM generate_series(8001, 9000) n`)
+	stop := edit(t, db)
+	kills := 0
+	for _, pass := range []int{3, 5, 4} { // what is left to tell may take fewer commits
+		if r := harness.Run(t, e.Dir, []string{fmt.Sprintf("NEWSWIRE_FAULTS=journal.commit=kill@%d", pass)}, "resync"); r.Code != exitDone {
+			kills++
 		}
-		ids[f.ID] = true
-		if f.Action == "retract" {
-			delete(told, key)
-		} else {
-			told[key], _ = f.Data["title"].(string)
-		}
 	}
-	want := make(map[string]string)
-	for _, title := range pgtest.Values[string](db, `SELECT id || ' ' || title FROM articles`) {
-		id, title, _ := strings.Cut(title, " ")
-		want[`{"id":`+id+`}`] = title
+	if kills == 0 {
+		t.Fatal("no resync was killed")
 	}
-	if !maps.Equal(told, want) {
-		t.Errorf("readers know %d articles, and the table has %d: %s", len(told), len(want), firstDifference(told, want))
+	if r := e.Run("resync"); r.Code != exitDone {
+		t.Fatalf("resync ends with %d: %s%s", r.Code, r.Stdout, r.Stderr)
 	}
+	e.Launch()
+	e.AwaitReady()
+	stop()
+	wantTold(t, db, e)
 }
 
 // edit is an editor who corrects, deletes and writes articles until told to stop.
@@ -188,6 +189,40 @@ func edit(t *testing.T, db *pgtest.DB) (stop func()) {
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// wantTold stops the engine once it has read everything, and checks that its
+// journal tells of each row, change by change, what leads to the row as it is.
+func wantTold(t *testing.T, db *pgtest.DB, e *harness.Engine) {
+	t.Helper()
+	end := pgtest.Value[string](db, `SELECT pg_current_wal_insert_lsn()::text`)
+	harness.Eventually(t, "everything is confirmed", func() (bool, any) {
+		at := pgtest.Value[string](db, `SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1`, db.Slot)
+		return pgtest.Value[bool](db, `SELECT $1::text::pg_lsn >= $2::text::pg_lsn`, at, end), at
+	})
+	e.Stop()
+
+	told, ids := make(map[string]string), make(map[string]bool) // titles by key
+	for _, f := range lines(t, e.Run("tail").Stdout) {
+		key := string(f.Key)
+		if _, published := told[key]; ids[f.ID] || published != (f.Action != "publish") {
+			t.Errorf("%s of %s, which is published: %v; its id came before: %v", f.Action, key, published, ids[f.ID])
+		}
+		ids[f.ID] = true
+		if f.Action == "retract" {
+			delete(told, key)
+		} else {
+			told[key], _ = f.Data["title"].(string)
+		}
+	}
+	want := make(map[string]string)
+	for _, row := range pgtest.Values[string](db, `SELECT id || ' ' || title FROM articles`) {
+		id, title, _ := strings.Cut(row, " ")
+		want[`{"id":`+id+`}`] = title
+	}
+	if !maps.Equal(told, want) {
+		t.Errorf("readers know %d articles, and the table has %d: %s", len(told), len(want), firstDifference(told, want))
 	}
 }
 
