@@ -39,6 +39,30 @@ func contents(t *testing.T, j *Journal) map[string]string {
 	return all
 }
 
+// wantMarked wants a journal's newest version to be one of a record that nothing
+// deletes.
+func wantMarked(t *testing.T, dir string) {
+	t.Helper()
+	db, err := badger.Open(badgerOptions(Config{Dir: dir}, silent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var version uint64
+	err = db.View(func(txn *badger.Txn) error {
+		item, err := txn.Get(keyCommit)
+		if err == nil {
+			version = item.Version()
+		}
+		return err
+	})
+	if newest := db.MaxVersion(); version != newest {
+		t.Errorf("the mark has version %d, the newest is %d", version, newest)
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 // backUp adds a part to a backup.
 func backUp(t *testing.T, j *Journal, file *bytes.Buffer) (b Backed) {
 	t.Helper()
@@ -126,6 +150,7 @@ func TestBackupGrowsByWhatIsNewAndRestoresExactly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		wantMarked(t, to)
 		restored, shut := open(t, to)
 		if got := contents(t, restored); !maps.Equal(got, want) {
 			t.Errorf("part %d: %d records are restored, want %d as they were", part+1, len(got), len(want))

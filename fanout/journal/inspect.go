@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,31 +19,45 @@ import (
 // short or missing for a journal with fewer tables: it deletes the others. So
 // what is in the directory is read through before Badger opens it.
 
-// damaged is what is wrong with a journal, with what mends it.
+// damage is what is wrong with a journal, with what mends it. It is ErrDamaged.
+type damage struct{ dir, what, remedy string }
+
+func (d damage) Error() string { return fmt.Sprintf("journal.dir %q: %s; %s", d.dir, d.what, d.remedy) }
+
+func (damage) Is(target error) bool { return target == ErrDamaged }
+
 func damaged(dir, format string, args ...any) error {
-	return fmt.Errorf("journal.dir %q: %s: restore a backup, or move the directory away and run `newswire resync`: %w", dir, fmt.Sprintf(format, args...), ErrDamaged)
+	return damage{dir, fmt.Sprintf(format, args...), "restore a backup, or move the directory away and run `newswire resync`"}
 }
 
-// inspection is what is known of a journal before it is opened.
+// inspection is what is found out about a journal before it is opened.
 type inspection struct {
 	dir     string
-	version uint64 // the newest that any whole table has
+	version uint64 // the newest that any whole table has, listed or not
+	lastLog string // the last log of a memtable with anything in it
 }
 
 // inspect checks each file that the journal cannot be read without.
-func inspect(dir string) (*inspection, error) {
-	in := &inspection{dir: dir}
+func inspect(dir string) error {
+	in := inspection{dir: dir}
 	files, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return in, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	listed, err := in.manifest(files)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	if listed == nil {
+		return nil // a new one
+	}
+	if err := in.keys(); err != nil {
+		return err
+	}
+	var newest uint64 // version in the tables that are listed
 	for _, f := range files {
 		id, ok := table.ParseFileID(f.Name())
 		if !ok {
@@ -52,16 +67,29 @@ func inspect(dir string) (*inspection, error) {
 		delete(listed, id)
 		version, err := verifyTable(filepath.Join(dir, f.Name()))
 		if err != nil && needed {
-			return nil, damaged(dir, "file %s is damaged (%v)", f.Name(), err)
+			return damaged(dir, "file %s is damaged (%v)", f.Name(), err)
 		}
 		if err == nil { // else one that a crash has left unfinished
 			in.version = max(in.version, version)
 		}
+		if needed {
+			newest = max(newest, version)
+		}
 	}
 	for id := range listed {
-		return nil, damaged(dir, "file %s is missing", filepath.Base(table.IDToFilename(id)))
+		return damaged(dir, "file %s is missing", filepath.Base(table.IDToFilename(id)))
 	}
-	return in, nil
+	if err := in.heads(files); err != nil {
+		return err
+	}
+	reach, err := in.logs(files, newest)
+	if err == nil {
+		err = in.needLog()
+	}
+	if err == nil && in.version > reach { // what is not listed is deleted
+		err = in.manifestShort(reach)
+	}
+	return err
 }
 
 // manifest gives the tables that the journal is made of.
@@ -69,7 +97,7 @@ func (in *inspection) manifest(files []os.DirEntry) (map[uint64]badger.TableMani
 	f, err := os.Open(filepath.Join(in.dir, badger.ManifestFilename))
 	if errors.Is(err, fs.ErrNotExist) {
 		for _, f := range files {
-			if strings.HasSuffix(f.Name(), ".sst") || strings.HasSuffix(f.Name(), ".mem") {
+			if strings.HasSuffix(f.Name(), ".sst") || strings.HasSuffix(f.Name(), memExt) {
 				return nil, damaged(in.dir, "file %s is missing beside %s", badger.ManifestFilename, f.Name())
 			}
 		}
@@ -84,6 +112,18 @@ func (in *inspection) manifest(files []os.DirEntry) (map[uint64]badger.TableMani
 		return nil, damaged(in.dir, "file %s is damaged (%v)", badger.ManifestFilename, err)
 	}
 	return m.Tables, nil
+}
+
+// keys checks the list of keys, of which the journal uses none.
+func (in *inspection) keys() error {
+	list, err := os.ReadFile(filepath.Join(in.dir, badger.KeyRegistryFileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && !bytes.Contains(list, []byte("Hello Badger")) {
+		err = damage{in.dir, "file " + badger.KeyRegistryFileName + " is damaged", "delete it: it holds nothing of the journal"}
+	}
+	return err
 }
 
 // verifyTable reads a table with all its checksums and gives the newest version
@@ -107,15 +147,6 @@ func verifyTable(path string) (version uint64, err error) {
 		return 0, err
 	}
 	return t.MaxVersion(), nil
-}
-
-// complete holds an open journal against what was found before: a manifest that
-// was cut short opens without its last tables.
-func (in *inspection) complete(db *badger.DB) error {
-	if got := db.MaxVersion(); got < in.version {
-		return damaged(in.dir, "file %s is cut short: the newest %d changes are not in what it lists", badger.ManifestFilename, in.version-got)
-	}
-	return nil
 }
 
 // dense checks that every entry is there, from the first that is kept to the

@@ -113,10 +113,12 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 	if err != nil {
 		return nil, fmt.Errorf("open journal %q: %w", cfg.Dir, err)
 	}
-	var found *inspection
 	ground, err := stand(cfg, log)
 	if err == nil {
-		found, err = inspect(cfg.Dir)
+		err = inspect(cfg.Dir)
+	}
+	if err == nil {
+		err = errors.Join(dropNote(cfg.Dir), dropEmpty(cfg.Dir))
 	}
 	if err = errors.Join(err, release()); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -133,19 +135,16 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Journal, er
 		hasWork: make(chan struct{}, 1), toPack: make(chan *part, partsToPack), drops: make(chan dropping), broken: make(chan struct{}),
 	}
 	j.m = newMetrics(reg, j)
-	err = found.complete(db)
-	if err == nil {
-		err = j.load()
-	}
-	if err == nil {
+	if err = j.load(); err == nil {
 		err = j.loadDropped()
 	}
 	if err == nil {
 		err = j.dense()
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open journal %q: %w", cfg.Dir, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("open journal: %w", err), db.Close())
 	}
+	j.noteLog()
 	return j, nil
 }
 
@@ -168,7 +167,7 @@ func badgerOptions(cfg Config, log *slog.Logger) badger.Options {
 
 // Close closes the database. Run must have returned.
 func (j *Journal) Close() error {
-	if err := j.db.Close(); err != nil {
+	if err := errors.Join(dropNote(j.ground.dir), j.db.Close()); err != nil {
 		return fmt.Errorf("close journal: %w", err)
 	}
 	return nil
@@ -180,6 +179,7 @@ var (
 	keyExpired  = spaceMeta.Key([]byte("expired")...)
 	keyDropped  = spaceMeta.Key([]byte("dropped")...)
 	keySpools   = spaceMeta.Key([]byte("spools")...)
+	keyCommit   = spaceMeta.Key([]byte("commit")...)
 )
 
 func (j *Journal) load() error {

@@ -70,7 +70,7 @@ func vacant(dir string) error {
 
 // journalFile tells the files that a journal cannot be without.
 func journalFile(name string) bool {
-	return name == badger.ManifestFilename || strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".vlog") || strings.HasSuffix(name, ".mem")
+	return name == badger.ManifestFilename || strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, vlogExt) || strings.HasSuffix(name, memExt)
 }
 
 func restoreParts(ctx context.Context, db *badger.DB, r io.Reader, parts int) error {
@@ -100,7 +100,7 @@ func restoreParts(ctx context.Context, db *badger.DB, r io.Reader, parts int) er
 			return fmt.Errorf("restore part %d: %w", n+1, err)
 		}
 	}
-	return nil
+	return db.Update(func(txn *badger.Txn) error { return txn.Set(keyCommit, nil) }) // see commitAt
 }
 
 // merge makes what is in the database into what a part says.
@@ -159,14 +159,15 @@ func moveIn(room, dir string) error {
 			err = errors.Join(err, move(e.Name()))
 		}
 	}
-	if err == nil {
-		err = errors.Join(syncDir(dir), move(badger.ManifestFilename), syncDir(dir), os.Remove(room))
+	if err == nil { // a note may have been left of another one
+		err = errors.Join(dropNote(dir), syncFile(dir), move(badger.ManifestFilename), syncFile(dir), os.Remove(room))
 	}
 	return err
 }
 
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
+// syncFile makes a file durable, or the names in a directory.
+func syncFile(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}

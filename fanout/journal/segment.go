@@ -95,7 +95,11 @@ func (j *Journal) drop(ctx context.Context, prefixes [][]byte) error {
 func (j *Journal) dropNow(d dropping) {
 	fault.Point(fault.Dropping)
 	began := time.Now()
-	err := j.db.DropPrefix(d.prefixes...)
+	err := dropNote(j.ground.dir) // for a moment there is no log
+	if err == nil {
+		err = j.db.DropPrefix(d.prefixes...)
+	}
+	j.noteLog()
 	j.m.drop.Observe(time.Since(began).Seconds())
 	fault.Point(fault.Dropped)
 	d.done <- err

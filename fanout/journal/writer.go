@@ -244,7 +244,7 @@ func (j *Journal) commitTogether(items []*item) error {
 	defer func() { txn.Discard() }()
 	put := func(o op) error {
 		if size+o.size() > maxTxnBytes || ops >= maxTxnOps {
-			if err := txn.Commit(); err != nil {
+			if err := j.commitAt(txn, position{}); err != nil {
 				return err
 			}
 			txn, size, ops = j.db.NewTransaction(true), 0, 0
@@ -283,12 +283,16 @@ func (j *Journal) commitTogether(items []*item) error {
 	return nil
 }
 
-// commitAt commits txn together with the position it reaches.
+// commitAt commits txn together with the position it reaches; the zero one for
+// none. Either way it writes a record that nothing deletes, so that the newest
+// version in the tables stays that of the last transaction in them.
 func (j *Journal) commitAt(txn *badger.Txn, p position) error {
-	if p != (position{}) {
-		if err := txn.Set(keyPosition, p.encode()); err != nil {
-			return err
-		}
+	key, value := keyPosition, p.encode()
+	if p == (position{}) {
+		key, value = keyCommit, nil
+	}
+	if err := txn.Set(key, value); err != nil {
+		return err
 	}
 	return txn.Commit()
 }
