@@ -121,6 +121,66 @@ func TestUnchangedLargeValuesAreNeverEmpty(t *testing.T) {
 	}
 }
 
+// A draft whose large value the stream leaves out, and which is published and
+// changed in one transaction: whatever is read as it stands later, the last
+// message about the row says what is committed, whole.
+func TestDraftPublishedAndChangedAtOnceLosesNoValue(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		sql  string
+		last string // what the row's last message is, and its summary
+	}{
+		"published, then its value changed":       {`UPDATE articles SET status = 'published'; UPDATE articles SET summary = repeat('n', 9000)`, "n 9000"},
+		"published, then its value made small":    {`UPDATE articles SET status = 'published'; UPDATE articles SET summary = 'small'`, "small"},
+		"published, then its value taken away":    {`UPDATE articles SET status = 'published'; UPDATE articles SET summary = NULL`, "<nil>"},
+		"published, then another value changed":   {`UPDATE articles SET status = 'published'; UPDATE articles SET title = 'better'`, "o 9000"},
+		"its value changed, then published":       {`UPDATE articles SET summary = repeat('n', 9000); UPDATE articles SET status = 'published'`, "n 9000"},
+		"changed, published, changed again":       {`UPDATE articles SET summary = repeat('n', 9000); UPDATE articles SET status = 'published'; UPDATE articles SET summary = repeat('m', 9000)`, "m 9000"},
+		"published under a key, then another":     {`UPDATE articles SET status = 'published'; UPDATE articles SET id = 2`, "o 9000"},
+		"another key, then published":             {`UPDATE articles SET id = 2; UPDATE articles SET status = 'published'`, "o 9000"},
+		"published, changed, then another key":    {`UPDATE articles SET status = 'published'; UPDATE articles SET summary = repeat('n', 9000); UPDATE articles SET id = 2`, "n 9000"},
+		"published, unpublished, published":       {`UPDATE articles SET status = 'published'; UPDATE articles SET status = 'draft'; UPDATE articles SET status = 'published'`, "o 9000"},
+		"published, then deleted and made anew":   {`UPDATE articles SET status = 'published'; DELETE FROM articles; INSERT INTO articles (id, summary, status) VALUES (1, 'anew', 'published')`, "anew"},
+		"published, and changed in the next one":  {`UPDATE articles SET status = 'published'; COMMIT; BEGIN; UPDATE articles SET summary = repeat('n', 9000)`, "n 9000"},
+		"published, and another key in the next":  {`UPDATE articles SET status = 'published'; COMMIT; BEGIN; UPDATE articles SET id = 2`, "o 9000"},
+		"changed, and published in the next one":  {`UPDATE articles SET summary = repeat('n', 9000); COMMIT; BEGIN; UPDATE articles SET status = 'published'`, "n 9000"},
+		"published, and its value away in a next": {`UPDATE articles SET status = 'published'; COMMIT; BEGIN; UPDATE articles SET summary = NULL`, "<nil>"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, j := pgtest.New(t), newMemJournal()
+			db.Exec(`ALTER TABLE articles ALTER COLUMN summary SET STORAGE EXTERNAL`)
+			db.Exec(`INSERT INTO articles (id, title, summary, status) VALUES (1, 'old', repeat('o', 9000), 'draft')`)
+			cfg := published(db)
+			cfg.Tables[0].Data = []string{"id", "title", "summary"}
+			l := listen(t, cfg, j)
+			l.ready()
+			l.halt() // all of it has been committed before any of it is read
+			db.Exec("BEGIN; " + c.sql + "; COMMIT")
+			db.Exec(`INSERT INTO articles (id, title, summary, status) VALUES (99, 'end', '', 'published')`)
+			listen(t, cfg, j).ready()
+			var got []journal.Message
+			j.until(t, func() bool {
+				got = j.messages
+				return len(got) > 0 && string(got[len(got)-1].Key) == `{"id":99}`
+			})
+			m := got[len(got)-2]
+			said := fmt.Sprint(field(t, m, "summary"))
+			if n := len(said); n == 9000 && said == strings.Repeat(said[:1], n) {
+				said = fmt.Sprint(said[:1], " ", n)
+			}
+			if m.Truncated || said != c.last {
+				t.Errorf("the last is a %s with the summary %.20s, truncated %t, want %s; readers learn\n%s", m.Action, said, m.Truncated, c.last, story(got))
+			}
+			for _, m := range got {
+				if m.Action != journal.Retract && !m.Truncated && !strings.Contains(string(m.Data), `"summary"`) {
+					t.Errorf("a %s without its summary does not say so: %s", m.Action, m.Data)
+				}
+			}
+		})
+	}
+}
+
 func TestOldArticlesAreNoNewsButTheirCorrectionsAre(t *testing.T) {
 	t.Parallel()
 	db, j := pgtest.New(t, pgtest.WithoutSlot()), newMemJournal()
