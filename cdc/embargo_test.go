@@ -317,9 +317,7 @@ func TestResyncKnowsWhatWaits(t *testing.T) {
 	if s := titles(t, j.wait(t, 6)[5:]); s != `publish {"id":5} waits on, changed` {
 		t.Errorf("then readers learn\n%s", s)
 	}
-	if n, _ := l.Waiting(); n != 2 {
-		t.Errorf("%d wait, want 2", n)
-	}
+	eventually(t, "two wait", func() bool { n, _ := l.Waiting(); return n == 2 })
 }
 
 func TestPreflightOfTimes(t *testing.T) {
