@@ -51,8 +51,9 @@ func TestAPauseOfTheProcessEndsNobody(t *testing.T) {
 		t.Errorf("behind a pause: ended with %q, a write is due in %s, a goodbye in %s", s.ending.reason, s.due-up, s.lingers-up)
 	}
 	s.blocked.Store(false)
-	s.lingers = 0
+	s.due, s.lingers, s.batch, s.writing = 0, 0, nil, false
 	s.mu.Unlock()
+	r.gateway.lookAfter(time.Now(), up+10*time.Minute, lookEvery)
 	r.gateway.lookAfter(time.Now(), up+21*time.Minute, lookEvery)
 	if code, _ := c.Ended(); code != 0 || s.ending != endSilent {
 		t.Errorf("who is silent behind a pause ends with %d and %q, want %q", code, s.ending.reason, endSilent.reason)

@@ -234,7 +234,7 @@ func TestAckForms(t *testing.T) {
 func TestUptoReachesBackHoweverMuchThereIs(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	const many = maxUnacked + 1000
+	const many = 10 * maxUnacked
 	other := r.join("u1", gatewaytest.Options{Follow: []string{"tech"}, Silent: true})
 	before := r.publish(2, "tech")
 	other.WaitMessages(2)

@@ -108,7 +108,7 @@ func (s *session) takeLocked() {
 			s.unacked = append(s.unacked, f.message.ID)
 		}
 	}
-	if surplus := len(s.unacked) - maxUnacked; surplus > 0 { // a reader who never acknowledges
+	if surplus := len(s.unacked) - maxUnacked; surplus > maxUnacked { // a reader who never acknowledges
 		s.faded.widen(s.unacked[:surplus])
 		s.unacked = slices.Delete(s.unacked, 0, surplus)
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -72,7 +73,9 @@ func (g *Gateway) lookAfter(now time.Time, up, away time.Duration) {
 
 // postpone moves a session's deadlines by a time in which nobody looked.
 func (s *session) postpone(by, up time.Duration) {
-	s.heard.Store(min(s.heard.Load()+int64(by), int64(up)))
+	for _, at := range []*atomic.Int64{&s.heard, &s.pinged} {
+		at.Store(min(at.Load()+int64(by), int64(up)))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.blocked.Load() {
@@ -91,17 +94,18 @@ func (s *session) look(now time.Time, up time.Duration) {
 	unanswered := s.lingers != 0 && up > s.lingers
 	s.mu.Unlock()
 	expires, every := s.expires.Load(), s.deps.pingEvery
-	switch silent := up - time.Duration(s.heard.Load()); {
+	switch heard, pinged := s.heard.Load(), time.Duration(s.pinged.Load()); {
 	case unanswered:
 		s.hangUp()
 	case expires == 0: // it has not said hello, or waits for its welcome
 	case now.Unix() >= expires:
 		s.end(endTokenExpired, 0)
 	case s.queues.Load(): // what is said to it now would wait, too
-	case silent > 2*every:
-		s.drop(endSilent)
-	case up-time.Duration(s.pinged.Load()) >= every-lookEvery/2: // the nearest look
+	case heard < int64(pinged): // a ping that is not answered has its time
+		if up-pinged > every {
+			s.drop(endSilent)
+		}
+	case up-pinged >= every-lookEvery/2 && s.ping(): // the nearest look
 		s.pinged.Store(int64(up))
-		s.ping()
 	}
 }

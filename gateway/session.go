@@ -45,7 +45,7 @@ type session struct {
 	queue   []*frame
 	queued  int                // bytes in queue
 	cursor  journal.Seq        // messages up to here were queued or are not this session's
-	unacked []journal.ID       // written to this session and not acknowledged on it; the last maxUnacked
+	unacked []journal.ID       // written to this session and not acknowledged on it; the last maxUnacked, or up to twice as many
 	faded   span               // what was dropped from unacked
 	ending  ending             // zero while it goes on
 	missed  journal.Seq        // the last message that came while it was not live
@@ -54,7 +54,7 @@ type session struct {
 	lingers time.Duration      // uptime until which the client's answer to our close frame is waited for; 0: it is not out
 
 	heard   atomic.Int64             // uptime at the last frame
-	pinged  atomic.Int64             // uptime at the last ping
+	pinged  atomic.Int64             // uptime at the last ping that went out, or at the start
 	expires atomic.Int64             // Unix seconds of the token's end; 0 before the hello
 	shown   atomic.Pointer[identity] // of the last token; nil before the hello; written by who has the turn
 
@@ -98,8 +98,8 @@ const (
 	writeTimeout = 10 * time.Second
 	closeTimeout = 2 * time.Second // for the client's answer to a close frame
 	maxFrame     = 16 << 10
-	maxUnacked   = 10_000 // messages that an "upto" need not ask the ledger for
-	ackRate      = 5_000  // acknowledged messages a second
+	maxUnacked   = 256   // messages that an "upto" need not ask the ledger for
+	ackRate      = 5_000 // acknowledged messages a second
 )
 
 // offer queues a routed message. It never blocks: a session whose queue is full
@@ -185,12 +185,13 @@ func (s *session) say(v any) { s.answer(0, controlFrame(v)) }
 
 // ping queues a ping unless the session is writing, when the socket's own
 // back-pressure tells more.
-func (s *session) ping() {
+func (s *session) ping() (queued bool) {
 	s.change(func() {
-		if s.ending.code == 0 && !s.writing {
+		if queued = s.ending.code == 0 && !s.writing; queued {
 			s.queueLocked(pingFrame)
 		}
 	})
+	return queued
 }
 
 // pong answers a client's ping. A client that does not read what it asked for
