@@ -54,6 +54,7 @@ bench: build ## what the engine costs editors, how fast it drains a backlog, wha
 	./bin/newswire bench fanout
 	./bin/newswire bench fanout --curve --for 4s
 	./bin/newswire bench fanout --reconnect --readers 10000
+	./bin/newswire bench fanout --stalled 1000 --for 4s
 
 lint: ## gofmt, go vet and staticcheck
 	@wrong="$$("$$($(GO) env GOROOT)/bin/gofmt" -l .)"; \

@@ -32,6 +32,7 @@ func (p *program) benchFanout() *cobra.Command {
 	flags.IntVar(&f.Runs, "runs", 3, "`number` of measurements of each")
 	flags.BoolVar(&f.Curve, "curve", false, "instead: the engine with 1,000 to 15,000 readers")
 	flags.BoolVar(&f.Reconnect, "reconnect", false, "instead: all readers come back after the engine was killed")
+	flags.IntVar(&f.Stalled, "stalled", 0, "instead: `number` of the readers who stop reading, and what that costs the others")
 	flags.StringVar(&f.Profile, "profile", "", "`directory` for CPU profiles")
 	return cmd
 }

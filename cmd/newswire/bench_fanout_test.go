@@ -26,6 +26,10 @@ func TestFanoutIsMeasuredBesideItsYardsticks(t *testing.T) {
 	if back.Code != 0 || !strings.Contains(back.Stdout, "20 of them resumed without a gap") || !strings.Contains(back.Stdout, "missing 0, repeated 0") {
 		t.Errorf("code %d: %s%s", back.Code, back.Stdout, back.Stderr)
 	}
+	slow := harness.Run(t, t.TempDir(), nil, "bench", "fanout", "--readers", "20", "--stalled", "5", "--rate", "50", "--for", "1s")
+	if slow.Code != 0 || !strings.Contains(slow.Stdout, "their sessions have ended      15 readers") {
+		t.Errorf("code %d: %s%s", slow.Code, slow.Stdout, slow.Stderr)
+	}
 	many := harness.Run(t, t.TempDir(), nil, "bench", "fanout", "--readers", "100000000")
 	if many.Code != 1 || !strings.Contains(many.Stderr, "raise the limit") {
 		t.Errorf("too many readers: code %d, %s", many.Code, many.Stderr)

@@ -31,6 +31,7 @@ type Fanout struct {
 	Runs      int    // of everything
 	Curve     bool   // instead: how the engine grows
 	Reconnect bool   // instead: everybody comes back after the engine was killed
+	Stalled   int    // instead, where it is not 0: so many of the readers stop reading
 	Profile   string // directory for CPU profiles of the servers; "" for none
 	Stdout    io.Writer
 }
@@ -38,8 +39,8 @@ type Fanout struct {
 // Run prints what each of the three servers of package yard takes, in turn, and
 // the engine's ratios to the others.
 func (f Fanout) Run(ctx context.Context) (err error) {
-	if f.Readers < 1 || f.Rate < 1 || f.For < time.Second || f.Burst < 0 || f.BurstReaders < 1 || f.Runs < 1 {
-		return errors.New("fan-out benchmark: want a reader or more, a message a second or more, a second or more, no negative burst, and at least one run")
+	if f.Readers < 1 || f.Rate < 1 || f.For < time.Second || f.Burst < 0 || f.BurstReaders < 1 || f.Runs < 1 || f.Stalled < 0 || f.Stalled >= f.Readers {
+		return errors.New("fan-out benchmark: want a reader or more, who do not all stall, a message a second or more, a second or more, no negative burst, and at least one run")
 	}
 	most := max(f.Readers, f.BurstReaders)
 	if f.Curve {
@@ -59,6 +60,8 @@ func (f Fanout) Run(ctx context.Context) (err error) {
 		return g.grow()
 	case f.Reconnect:
 		return g.reconnect()
+	case f.Stalled > 0:
+		return g.stall()
 	}
 	return g.compare()
 }

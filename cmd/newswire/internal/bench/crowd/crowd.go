@@ -87,6 +87,20 @@ func (c *Crowd) Return() {
 	c.left, c.back = nil, true
 }
 
+// Stall lets the last n readers read nothing any more. They keep their connections
+// and count as up no longer.
+func (c *Crowd) Stall(n int) error {
+	for i := len(c.readers) - n; i < len(c.readers); i++ {
+		fd := c.readers[i].fd
+		err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096), unix.EpollCtl(c.poller, unix.EPOLL_CTL_DEL, fd, nil))
+		if err != nil {
+			return fmt.Errorf("stall reader %d: %w", i, err)
+		}
+		c.Up--
+	}
+	return nil
+}
+
 // Record notes the latencies of count messages, from first on.
 func (c *Crowd) Record(first, count int) {
 	c.first, c.latencies = first, make([][]time.Duration, count)
