@@ -44,6 +44,10 @@ type retraction struct {
 // maxCancels is how many cancels retractions may let wait in memory.
 const maxCancels = 10_000
 
+// mostWithdrawn is how many retractions are worked off at a time: deadlines
+// wait meanwhile, and their records go in one transaction.
+const mostWithdrawn = 10_000
+
 // historyLocked notes what a new message means for earlier and later ones of
 // its row.
 func (l *Ledger) historyLocked(u *journal.Update, seq journal.Seq, m *journal.Message, e *entry) {
@@ -93,12 +97,12 @@ func (l *Ledger) loadRetracts(v journal.View) error {
 func (l *Ledger) retractableLocked() bool { return len(l.retracts) > 0 && len(l.cancels) < maxCancels }
 
 // workOff goes on with retractions that are recorded, until too many cancels
-// wait. done are those that have ended: once their cancels are written, their
-// records may go.
+// wait or it has done enough. done are those that have ended: once their
+// cancels are written, their records may go.
 func (l *Ledger) workOff(recorded journal.Seq) (done []journal.Seq, err error) {
 	for {
 		l.mu.Lock()
-		able := l.retractableLocked() && l.retracts[0].seq <= recorded
+		able := l.retractableLocked() && l.retracts[0].seq <= recorded && len(done) < mostWithdrawn
 		var t *retraction
 		if able {
 			t = l.retracts[0]

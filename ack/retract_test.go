@@ -154,6 +154,29 @@ func TestRetractionOfMuchSurvivesARestart(t *testing.T) {
 	})
 }
 
+// A CMS that deletes its archive withdraws more at once than one transaction of
+// the journal takes.
+func TestManyRetractionsAtOnceAreWorkedOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, t.TempDir(), usual)
+		defer func() { d.close() }()
+		d.l.Arm()
+		seq, id := d.publish(1)
+		d.fall()
+		d.drain()
+		d.key = `{"id":2}` // which nobody was handed over
+		for range 2 * mostWithdrawn {
+			d.withdraw()
+		}
+		d.key = ""
+		d.withdraw()
+		d.flushed()
+		d.flushed()
+		d.wantCancels(retracted(seq, id, 1))
+		d.wantNone(journal.SpaceRetracts, journal.SpaceCancels)
+	})
+}
+
 // wantNone checks that the disk holds nothing in some spaces.
 func (d *desk) wantNone(spaces ...journal.Space) {
 	d.t.Helper()
