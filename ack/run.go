@@ -88,10 +88,10 @@ func (l *Ledger) flush(last bool) (err error) {
 	if err == nil {
 		err = l.apply(l.arrived(), nil)
 	}
-	if err == nil && len(retracted) > 0 { // behind the cancels that it has led to
+	for err == nil && len(retracted) > 0 { // behind the cancels that it has led to
 		var u journal.Update
-		for _, seq := range retracted {
-			u.Delete(journal.SpaceRetracts.Seq(seq))
+		for ; len(retracted) > 0 && !u.Full(); retracted = retracted[1:] {
+			u.Delete(journal.SpaceRetracts.Seq(retracted[0]))
 		}
 		err = l.apply(u, nil)
 	}
