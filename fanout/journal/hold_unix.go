@@ -22,5 +22,7 @@ func hold(dir string) (release func() error, err error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(held(dir), f.Close())
 	}
-	return f.Close, nil
+	return func() error { // a process that was begun meanwhile may have f too for a moment, and with it the lock
+		return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+	}, nil
 }
