@@ -45,7 +45,7 @@ type retraction struct {
 const maxCancels = 10_000
 
 // mostWithdrawn is how many retractions are worked off at a time: deadlines
-// wait meanwhile, and their records go in one transaction.
+// wait meanwhile.
 const mostWithdrawn = 10_000
 
 // historyLocked notes what a new message means for earlier and later ones of

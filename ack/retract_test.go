@@ -190,26 +190,3 @@ func (d *desk) wantNone(spaces ...journal.Space) {
 		return nil
 	}))
 }
-
-// Whoever empties a table withdraws more at once than one transaction of the
-// journal holds.
-func TestWhateverIsWithdrawnAtOnceIsWorkedOff(t *testing.T) {
-	bubble(t, func(t *testing.T, d *desk) {
-		d.action = journal.Retract
-		for range 8 {
-			var u journal.Update
-			for range 2_000 {
-				d.place(&u)
-			}
-			d.apply(u)
-		}
-		d.flushed()
-		left := 0
-		err := d.j.View(func(v journal.View) error {
-			return v.Scan(journal.SpaceRetracts, nil, func(_, _ []byte) (bool, error) { left++; return true, nil })
-		})
-		if err != nil || left > 0 {
-			t.Errorf("%d withdrawals are still noted, %v", left, err)
-		}
-	})
-}
