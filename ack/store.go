@@ -1,6 +1,7 @@
 package ack
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -110,10 +111,8 @@ func loadEntry(v journal.View, seq journal.Seq) (e *entry, ok bool, err error) {
 
 // loadSends reads what was written to whom.
 func loadSends(v journal.View, e *entry) error {
-	err := v.Scan(journal.SpaceSends, journal.SpaceSends.Seq(e.seq), func(key, value []byte) (bool, error) {
-		if journal.SeqOf(key) != e.seq {
-			return false, nil
-		}
+	from := journal.SpaceSends.Seq(e.seq)
+	err := v.Look(from, append(bytes.Clone(from), 0xff, 0xff, 0xff, 0xff), func(key, value []byte) (bool, error) {
 		s, err := decodeSend(key, value)
 		if err != nil {
 			return false, err
