@@ -65,6 +65,18 @@ func TestRandomFaultsHealAndDrain(t *testing.T) {
 	torture.Run(t, tortured(t, torture.Every, 4, 60))
 }
 
+// TestKillsWhileOldEntriesLeaveLoseNothing: the retention is so short that what
+// is settled leaves the journal all the time.
+func TestKillsWhileOldEntriesLeaveLoseNothing(t *testing.T) {
+	t.Parallel()
+	if !torture.Long() {
+		t.Skipf("it takes as long as a retention: %s=1", torture.LongVariable)
+	}
+	p := tortured(t, []torture.Fault{torture.Point(faultpoint.Dropping), torture.Point(faultpoint.Dropped), torture.Kill, torture.Stop, torture.Points}, 0, 25)
+	p.Retention = 20 * time.Second
+	torture.Run(t, p)
+}
+
 // TestPowerCutsLoseNothing cuts the power of the engine's machine; the server's
 // goes on.
 func TestPowerCutsLoseNothing(t *testing.T) {

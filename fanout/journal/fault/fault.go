@@ -33,7 +33,7 @@ const (
 )
 
 // Points are those of the engine that an article passes on its way. Segments
-// are dropped once a minute, when there are any.
+// are dropped now and then, when there are any.
 var Points = []string{
 	Decoded, Confirming, Committing, Committed, HandedOn, Writing, Written,
 	SavingAcks, SavedAcks, Producing, Produced, SettledKafka,

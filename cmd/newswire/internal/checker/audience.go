@@ -97,7 +97,7 @@ func (c *check) audience(p *person) {
 			if got == unsure {
 				c.unsure++
 			}
-			if got == never {
+			if got == never && !p.Left {
 				c.report(Complete, "reader %s: never got the %s of row %d with tags %q (message %d, commit ending at %s)",
 					p.Name, m.action, m.key, m.tags, place+1, c.Commits[m.commit].End)
 			}
@@ -193,9 +193,11 @@ func (p *person) wants(changes int, m message) bool {
 		return false
 	}
 	sets := &p.Sets[changes-1]
-	touches := func(set []string) bool {
-		return slices.Contains(set, "*") || slices.ContainsFunc(m.tags, func(tag string) bool { return slices.Contains(set, tag) }) ||
-			slices.ContainsFunc(m.former, func(tag string) bool { return slices.Contains(set, tag) })
+	touches := func(set, within []string) bool {
+		in := func(tag string) bool {
+			return (slices.Contains(set, "*") || slices.Contains(set, tag)) && (within == nil || slices.Contains(within, tag))
+		}
+		return slices.ContainsFunc(m.tags, in) || slices.ContainsFunc(m.former, in)
 	}
-	return touches(sets.Follow) && !touches(sets.Mute)
+	return touches(sets.Follow, p.Claim) && !touches(sets.Mute, nil)
 }

@@ -40,6 +40,8 @@ type check struct {
 	names  map[string]int   // of Readers
 	pairs  int              // of message and reader, who was to get it
 	unsure int              // of pairs, or not: nothing from outside tells
+	open   int              // of pairs, of readers who left: not handed over, so perhaps forgotten
+	lost   int              // of open: not acknowledged either, so forgotten
 
 	withdrawn map[int64]int // of each row, the last place; nil before withdrawals
 }

@@ -160,6 +160,13 @@ var damages = []struct {
 		c := h.first().Frames[3].Copy
 		h.Offline = append(h.Offline, Record{Key: "away", CeID: c.ID + ":away", ID: c.ID, Reader: "away", Handed: at(30), Copy: c})
 	}},
+	{"given to a reader whose token does not cover it", True, func(h *History) { h.Readers[0].Claim = []string{"nothing of it"} }},
+	{"given to a reader who had left", True, func(h *History) {
+		r := &h.Readers[0]
+		r.Left = true
+		left := r.Sets[0].Answered
+		r.Sets = []SetChange{r.Sets[0], {Asked: left, Answered: left, Session: -1}}
+	}},
 	{"handed over for nobody", True, func(h *History) {
 		c := h.first().Frames[3].Copy
 		h.Offline = append(h.Offline, Record{Key: "x", CeID: c.ID + ":x", ID: c.ID, Reader: "x", Copy: c})
@@ -181,6 +188,7 @@ var damages = []struct {
 	{"an audit that misses a message", Audited, func(h *History) { h.Rest.Audit.Messages-- }},
 	{"an audit that misses a pair", Audited, func(h *History) { h.Rest.Audit.Pairs -= 20; h.Rest.Audit.Acked -= 20 }},
 	{"an audit that takes what was handed over for acknowledged", Audited, func(h *History) { h.Rest.Audit.Handed -= 2; h.Rest.Audit.Acked += 2 }},
+	{"an audit that forgets who has not left", Audited, func(h *History) { h.Rest.Audit.Forgotten += 20; h.Rest.Audit.Acked -= 20 }},
 	{"an audit that does not add up", Audited, func(h *History) { h.Rest.Audit.Acked-- }},
 	{"an audit that says so", Audited, func(h *History) { h.Rest.Audit.AddsUp = false }},
 }
@@ -213,5 +221,28 @@ func TestCheckAllowsWhatAFaultMayCause(t *testing.T) {
 	h.Faultless = true
 	if found := h.Check(); len(found) == 0 {
 		t.Error("a run without faults has repeats, and nothing is found")
+	}
+}
+
+// TestCheckAllowsWhatReadersWhoLeaveLeaveOpen, and that what has left the journal
+// is not cancelled any more.
+func TestCheckAllowsWhatReadersWhoLeaveLeaveOpen(t *testing.T) {
+	h := flawless()
+	n := slices.IndexFunc(h.Offline, func(r Record) bool {
+		return !slices.ContainsFunc(h.Cancelled, func(c Record) bool { return c.CeID == r.CeID })
+	})
+	for r := range h.Readers {
+		h.Readers[r].Left = h.Readers[r].Name == h.Offline[n].Reader
+	}
+	h.Offline = slices.Delete(h.Offline, n, n+1)
+	h.Rest.Audit.Handed--
+	h.Rest.Audit.Forgotten++
+	if found := h.Check(); len(found) > 0 {
+		t.Error(found)
+	}
+	h = flawless()
+	h.Cancelled, h.Retention = h.Cancelled[2:], time.Second
+	if found := h.Check(); len(found) > 0 {
+		t.Error(found)
 	}
 }

@@ -21,8 +21,9 @@ type History struct {
 	Positions []Position
 	Outages   []Outage
 	Rest      Rest
-	Retries   int  // of ack.retries
-	Faultless bool // nothing went wrong: no repeat of any kind is allowed
+	Retries   int           // of ack.retries
+	Retention time.Duration // of the journal; 0: longer than the run
+	Faultless bool          // nothing went wrong: no repeat of any kind is allowed
 }
 
 // Commit is one transaction that was committed.
@@ -52,8 +53,10 @@ type Life struct {
 // Reader is one reader and all that it did.
 type Reader struct {
 	Name     string
+	Claim    []string    // tags that its tokens cover; nil: all
 	Sessions []Session   // in the order in which they began
 	Sets     []SetChange // in the order in which they took effect
+	Left     bool        // was deleted at the end, with the last of Sets: what was open then is forgotten
 }
 
 // Session is one connection, or one poll.

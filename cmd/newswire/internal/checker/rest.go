@@ -44,6 +44,9 @@ func (c *check) audit() {
 	if off := a.Pairs - c.pairs; max(off, -off) > c.unsure {
 		c.report(Audited, "it counts %d pairs of message and reader, there are %d, or %d more or less", a.Pairs, c.pairs, c.unsure)
 	}
+	if a.Forgotten > c.open+c.unsure || a.Forgotten < c.lost-c.unsure {
+		c.report(Audited, "it counts %d pairs as forgotten; readers who left had between %d and %d open", a.Forgotten, c.lost, c.open)
+	}
 	handed, doubted := 0, 0 // of those some were acknowledged while nobody knew whether Kafka has them
 	for n := range c.people {
 		p := &c.people[n]

@@ -13,12 +13,28 @@ const grace = 15 * time.Second
 func (c *check) terminal(p *person) {
 	for _, place := range p.wanted {
 		id, ok := c.ids[place]
+		if p.Left {
+			c.leave(p, id)
+			continue
+		}
 		if !ok || p.got[place] == never {
 			continue // told already
 		}
 		if !p.ended(id) {
 			c.report(Complete, "reader %s: message %s was neither acknowledged nor handed over", p.Name, id)
 		}
+	}
+}
+
+// leave counts what a reader who left may have left open; id is "" where the
+// message came to nobody.
+func (c *check) leave(p *person, id string) {
+	if _, handed := p.handed[id]; handed {
+		return
+	}
+	c.open++
+	if len(p.acks[id]) == 0 {
+		c.lost++
 	}
 }
 
@@ -99,12 +115,12 @@ func (c *check) cancels(p *person) {
 		place := c.said[r.Copy]
 		gone, is := p.gone[id]
 		for _, a := range p.acks[id] {
-			if !is && a.At.After(r.Handed) && c.kept(a.life, a.Heard) {
+			if !is && a.At.After(r.Handed) && c.kept(a.life, a.Heard) && c.held(place, a.At) {
 				c.report(Unique, "reader %s: message %s was acknowledged %s after the hand-over, and nobody was told", p.Name, id, a.At.Sub(r.Handed))
 				break
 			}
 		}
-		if last, ok := withdrawn[r.Copy.Key]; ok && last > place && r.Action != "retract" && !is && len(p.acks[id]) == 0 {
+		if last, ok := withdrawn[r.Copy.Key]; ok && last > place && r.Action != "retract" && !is && len(p.acks[id]) == 0 && c.held(place, c.time(last)) {
 			c.report(Unique, "reader %s: message %s was handed over and withdrawn, and nobody was told", p.Name, id)
 		}
 		if is && gone.Cause == "acked" && len(p.acks[id]) == 0 {
@@ -115,6 +131,18 @@ func (c *check) cancels(p *person) {
 		}
 	}
 }
+
+// expiring is how much earlier than the retention says a message may be gone when
+// something of it is worked on.
+const expiring = 5 * time.Second
+
+// held tells that the journal still has a message for certain at a time.
+func (c *check) held(place int, at time.Time) bool {
+	return c.Retention == 0 || at.Sub(c.time(place)) < c.Retention-expiring
+}
+
+// time is when a message was committed.
+func (c *check) time(place int) time.Time { return c.Commits[c.order.all[place].commit].Time }
 
 // withdrawals gives the last place at which each row was withdrawn.
 func (c *check) withdrawals() map[int64]int {

@@ -93,12 +93,12 @@ func (e *engine) run(ctx context.Context) error {
 	return errors.Join(ss.failed)
 }
 
-// expireEvery is how often old messages are looked for.
+// expireEvery is how often old messages are looked for, at least.
 const expireEvery = time.Minute
 
 // expire removes what is older than the retention.
 func (e *engine) expire(ctx context.Context) error {
-	tick := time.NewTicker(expireEvery)
+	tick := time.NewTicker(min(expireEvery, max(e.cfg.Journal.Retention/20, time.Second)))
 	defer tick.Stop()
 	for {
 		select {

@@ -260,7 +260,7 @@ func (e *Engine) AwaitExit() {
 		e.t.Errorf("the engine did not end within %s of SIGTERM", Patience)
 	}
 	if e.child.err != nil {
-		e.t.Errorf("the engine's end: %v, want exit code 0", e.child.err)
+		e.t.Errorf("the engine's end: %v, want exit code 0\n%s", e.child.err, e.Logs())
 	}
 	e.inspect()
 }

@@ -136,12 +136,15 @@ func (s *session) ack(frame any, ids []string, upto string) error {
 // change asks for a change of the reader's sets and waits for the answer.
 func (s *session) change(random *rand.Rand) error {
 	r := s.r
+	verb := []string{"follow", "unfollow", "mute", "unmute"}[random.IntN(4)]
 	tags := someTags(random, 2)
+	if verb == "follow" {
+		tags = r.someTags(random, 2)
+	}
 	if len(tags) == 0 {
 		return nil
 	}
 	r.mu.Lock()
-	verb := []string{"follow", "unfollow", "mute", "unmute"}[random.IntN(4)]
 	c := checker.SetChange{Follow: slices.Clone(r.follow), Mute: slices.Clone(r.mute)}
 	set := &c.Follow
 	if verb == "mute" || verb == "unmute" {

@@ -68,8 +68,11 @@ func Point(name string) Fault {
 			r.ended(true)
 		}
 		passes := 40
-		if strings.HasPrefix(name, "offline.") { // a pass is a whole batch
+		switch {
+		case strings.HasPrefix(name, "offline."): // a pass is a whole batch
 			passes = 4
+		case name == fault.Dropping || name == fault.Dropped: // once in a life
+			passes = 1
 		}
 		r.armed = fmt.Sprintf("%s=kill@%d", name, 1+r.random.IntN(passes))
 		r.launch()

@@ -13,7 +13,7 @@ import (
 // judge puts the history together and checks it.
 func (r *run) judge() {
 	r.t.Helper()
-	h := checker.History{Positions: r.positions, Outages: r.outages, Retries: retries, Rest: r.rest()}
+	h := checker.History{Positions: r.positions, Outages: r.outages, Retries: retries, Retention: r.plan.Retention, Rest: r.rest()}
 	r.engine.Stop()
 	r.ended(false)
 	h.Lives = r.lives
@@ -87,9 +87,13 @@ func (r *run) rest() (rest checker.Rest) {
 	for _, fault := range report.Faults {
 		r.t.Errorf("audit: %s", fault)
 	}
+	if r.plan.Retention > 0 && report.Expired.Messages == 0 {
+		r.t.Error("nothing has left the journal: the run was too short for its retention")
+	}
 	rest.Audit = &checker.Audit{
-		Messages: int(report.Messages), Pairs: int(report.Pairs), Acked: int(report.Acked), Handed: int(report.Handed),
-		Pending: int(report.Pending), Forgotten: int(report.Forgotten), AddsUp: report.AddsUp && out.Code == 0,
+		Messages: int(report.Messages + report.Expired.Messages), Pairs: int(report.Pairs + report.Expired.Pairs),
+		Acked: int(report.Acked + report.Expired.Acked), Handed: int(report.Handed + report.Expired.Handed),
+		Pending: int(report.Pending), Forgotten: int(report.Forgotten + report.Expired.Forgotten), AddsUp: report.AddsUp && out.Code == 0,
 	}
 	return rest
 }

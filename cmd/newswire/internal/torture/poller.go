@@ -21,6 +21,7 @@ type poller struct {
 	name   string
 	token  string
 	manual bool // acknowledges by itself, or not
+	leaves bool // at some time, for good
 
 	record checker.Reader // owned by run
 }
@@ -60,8 +61,23 @@ func (p *poller) ask(method, path string, body any) (status int, answer []byte) 
 func (p *poller) run(ctx context.Context, random *rand.Rand) {
 	p.subscribe(ctx, random)
 	for ctx.Err() == nil {
+		if p.leaves && len(p.record.Sessions) > 3 && random.IntN(10) == 0 {
+			p.leave(ctx)
+			return
+		}
 		p.poll(random)
 		wait(ctx, time.Duration(random.IntN(1500))*time.Millisecond)
+	}
+}
+
+// leave has the reader deleted, and asks until that is answered.
+func (p *poller) leave(ctx context.Context) {
+	for asked := time.Now(); ctx.Err() == nil; wait(ctx, 50*time.Millisecond) {
+		if status, _ := p.ask("DELETE", "/v1/subscriptions", nil); status == http.StatusNoContent {
+			p.record.Left = true
+			p.record.Sets = append(p.record.Sets, checker.SetChange{Asked: asked, Answered: time.Now(), Session: -1})
+			return
+		}
 	}
 }
 

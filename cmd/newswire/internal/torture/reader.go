@@ -29,6 +29,7 @@ type reader struct {
 	door
 	name  string
 	token string
+	claim []string // tags that the token covers; nil: all
 
 	mu       sync.Mutex // guards the rest
 	sessions []*session // that were welcomed
@@ -97,14 +98,24 @@ const (
 var vocabulary = []string{"tech", "sport", "art", "law", "press", "wind", "sea", "town", "moon", "general"}
 
 // someTags gives up to most different tags.
-func someTags(random *rand.Rand, most int) []string {
+func someTags(random *rand.Rand, most int) []string { return someOf(vocabulary, random, most) }
+
+func someOf(words []string, random *rand.Rand, most int) []string {
 	tags := make([]string, 0, most)
 	for range random.IntN(most + 1) {
-		if tag := vocabulary[random.IntN(len(vocabulary))]; !slices.Contains(tags, tag) {
+		if tag := words[random.IntN(len(words))]; !slices.Contains(tags, tag) {
 			tags = append(tags, tag)
 		}
 	}
 	return tags
+}
+
+// someTags gives up to most different tags that the reader may follow.
+func (r *reader) someTags(random *rand.Rand, most int) []string {
+	if r.claim != nil {
+		return someOf(r.claim, random, most)
+	}
+	return someTags(random, most)
 }
 
 // device connects again and again until ctx ends. Only the first device of a
@@ -143,7 +154,7 @@ func (r *reader) connect(ctx context.Context, random *rand.Rand, first bool) (*s
 		hello["after"] = r.last
 	}
 	if first && r.doubt == nil && (len(r.sets) == 0 || random.IntN(4) == 0) {
-		change = &checker.SetChange{Follow: someTags(random, 4), Mute: someTags(random, 1)}
+		change = &checker.SetChange{Follow: r.someTags(random, 4), Mute: someTags(random, 1)}
 		if random.IntN(6) == 0 {
 			change.Follow = append(change.Follow, "*")
 		}
@@ -309,21 +320,27 @@ func (s *session) expect(ref string) <-chan answer {
 var errGone = errors.New("the connection ended")
 
 // await waits for an answer also when the run ends: or nobody would know what
-// has become of the question.
+// has become of the question. The answer stands behind messages: behind a large
+// backlog it comes late, but messages come.
 func (s *session) await(from <-chan answer) (answer, error) {
-	select {
-	case a, ok := <-from:
-		if !ok {
-			return answer{}, errGone
+	for came, before := 0, -1; came > before; {
+		select {
+		case a, ok := <-from:
+			if !ok {
+				return answer{}, errGone
+			}
+			return a, nil
+		case <-time.After(patience):
+			s.mu.Lock()
+			came, before = len(s.frames), came
+			s.mu.Unlock()
 		}
-		return a, nil
-	case <-time.After(patience):
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.r.broken("reader %s: no answer within %s on a connection of %s, which goes on; open are %q; %d messages came; %d pongs are due",
-			s.r.name, patience, s.conn.LocalAddr(), slices.Collect(maps.Keys(s.answers)), len(s.frames), len(s.unheard))
-		return answer{}, errGone
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.r.broken("reader %s: no answer and no message within %s on a connection of %s, which goes on; open are %q; %d messages came; %d pongs are due",
+		s.r.name, patience, s.conn.LocalAddr(), slices.Collect(maps.Keys(s.answers)), len(s.frames), len(s.unheard))
+	return answer{}, errGone
 }
 
 func (s *session) send(v any) error {
@@ -348,7 +365,7 @@ func wait(ctx context.Context, d time.Duration) {
 func (r *reader) record(lives []checker.Life) checker.Reader {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	h := checker.Reader{Name: r.name, Sets: slices.Clone(r.sets)}
+	h := checker.Reader{Name: r.name, Claim: r.claim, Sets: slices.Clone(r.sets)}
 	for n := range h.Sets {
 		h.Sets[n].Life = lifeAt(lives, h.Sets[n].Answered)
 		if at := h.Sets[n].Session; at >= 0 {

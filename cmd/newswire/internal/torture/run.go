@@ -22,6 +22,7 @@ import (
 	"newswire/cdc/pgtest"
 	"newswire/cmd/newswire/internal/checker"
 	"newswire/cmd/newswire/internal/harness"
+	"newswire/gateway/gatewaytest"
 )
 
 // patience is how long a run waits for what should come, without any progress.
@@ -29,19 +30,20 @@ const patience = 2 * time.Minute
 
 // Plan says what a run is like.
 type Plan struct {
-	Seed    uint64
-	Readers int
-	Pollers int
-	Editors int
-	Most    int               // rows in a transaction
-	Pace    time.Duration     // of each editor, between transactions
-	Steps   int               // faults, one after the other
-	Faults  []Fault           // to choose from
-	Quiet   time.Duration     // at most, before each fault
-	Disk    bool              // the journal lies on a file system of its own, for PowerCut
-	Armed   string            // faults of every process, in the words of NEWSWIRE_FAULTS
-	Server  map[string]string // settings of PostgreSQL over those of tests
-	Unsaid  []string          // what no process of the engine may say
+	Seed      uint64
+	Readers   int
+	Pollers   int
+	Editors   int
+	Most      int               // rows in a transaction
+	Pace      time.Duration     // of each editor, between transactions
+	Steps     int               // faults, one after the other
+	Faults    []Fault           // to choose from
+	Quiet     time.Duration     // at most, before each fault
+	Retention time.Duration     // of the journal, in which nothing is so large that it is kept apart; 0: longer than the run
+	Disk      bool              // the journal lies on a file system of its own, for PowerCut
+	Armed     string            // faults of every process, in the words of NEWSWIRE_FAULTS
+	Server    map[string]string // settings of PostgreSQL over those of tests
+	Unsaid    []string          // what no process of the engine may say
 }
 
 const (
@@ -154,10 +156,11 @@ func start(t *testing.T, p Plan) *run {
 	if p.Disk {
 		r.disk = newDisk(t)
 	}
-	r.engine = harness.Configure(t, harness.Options{
-		DB: r.db, AckTimeout: ackTimeout, Brokers: r.kafka.Addrs,
-		Env: []string{tables, fmt.Sprintf("NEWSWIRE_ACK_RETRIES=%d", retries), "NEWSWIRE_ACK_BACKOFF=1"},
-	})
+	env := []string{tables, fmt.Sprintf("NEWSWIRE_ACK_RETRIES=%d", retries), "NEWSWIRE_ACK_BACKOFF=1"}
+	if p.Retention > 0 {
+		env = append(env, "NEWSWIRE_JOURNAL_RETENTION="+p.Retention.String())
+	}
+	r.engine = harness.Configure(t, harness.Options{DB: r.db, AckTimeout: ackTimeout, Brokers: r.kafka.Addrs, Env: env})
 	if p.Disk {
 		r.disk.carry(r.engine)
 	}
@@ -212,7 +215,12 @@ func (r *run) startReaders() (stop func()) {
 	d := door{r.engine.Gateway, r.book, r.broken}
 	for n := range r.plan.Readers {
 		one := &reader{door: d, name: fmt.Sprintf("r%d", n)}
-		one.token = r.engine.Token(one.name, nil)
+		var claims gatewaytest.Claims
+		if n%4 == 3 {
+			one.claim = vocabulary[:len(vocabulary)/2]
+			claims = gatewaytest.Claims{"tags": one.claim}
+		}
+		one.token = r.engine.Token(one.name, claims)
 		r.readers = append(r.readers, one)
 		for device := range 1 + n%2 {
 			random := r.own()
@@ -220,7 +228,7 @@ func (r *run) startReaders() (stop func()) {
 		}
 	}
 	for n := range r.plan.Pollers {
-		one := &poller{door: d, name: fmt.Sprintf("p%d", n), manual: n%2 == 0}
+		one := &poller{door: d, name: fmt.Sprintf("p%d", n), manual: n%2 == 0, leaves: n == r.plan.Pollers-1}
 		one.token = r.engine.Token(one.name, nil)
 		r.pollers = append(r.pollers, one)
 		random := r.own()
@@ -236,7 +244,7 @@ func (r *run) startEditors() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var g errgroup.Group
 	for n := range r.plan.Editors {
-		e := &editor{dsn: r.db.SuperDSN, number: int64(n), of: int64(r.plan.Editors), most: r.plan.Most, pace: r.plan.Pace, random: r.own()}
+		e := &editor{dsn: r.db.SuperDSN, number: int64(n), of: int64(r.plan.Editors), most: r.plan.Most, pace: r.plan.Pace, small: r.plan.Retention > 0, random: r.own()}
 		g.Go(func() error { return e.run(ctx) })
 	}
 	stop = sync.OnceFunc(func() {
